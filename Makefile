@@ -1,0 +1,55 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or newer and git; everything goes into .venv.
+SHELL := /bin/bash
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3.14 python3; do \
+	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$name && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: setup server demo check test test-all bench format pins clean
+
+setup: $(READY)
+
+$(READY): constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Do this: install one, or name it: make PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || { echo "== making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@command -v uv >/dev/null || test -x $(BIN)/uv || { echo "== installing uv"; $(BIN)/python -m pip install --quiet uv; }
+	@echo "== installing pinned packages"
+	@uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt && \
+	$$uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $(READY)
+
+server: $(READY)
+	@$(BIN)/triform doctor --get-server
+
+demo: server
+	@$(BIN)/triform grow-maize demo/plants
+	@$(BIN)/triform run experiments/maize_demo.yaml --output-dir demo/run
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: server
+	$(BIN)/pytest -n 2 -m "not long"
+
+test-all: server
+	$(BIN)/pytest -n 2
+
+bench: $(READY)
+	$(BIN)/python benchmarks/prepare.py
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Renew constraints.txt: newest versions that fit pyproject.toml and tools/pins.in.
+pins: $(READY)
+	uv pip compile pyproject.toml --all-extras --group dev -c tools/pins.in --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --upgrade -o constraints.txt
+
+clean:
+	rm -rf .venv demo runs build dist

@@ -1,0 +1,114 @@
+"""The loop's five words in PyTorch."""
+
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from triform.training.backend import Arrays
+from triform.training.config import Training
+
+Batch = Mapping[str, NDArray[np.generic]]
+
+
+class TorchTask(Protocol):
+    """What a task tells this backend."""
+
+    def build_torch(self, num_points: int) -> nn.Module: ...
+
+    def loss_torch(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+    def predict_torch(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]: ...
+
+
+def pick_device(wanted: str) -> str:
+    """`auto` is a CUDA device where there is one, else the CPU (the one that gives equal bits; MPS only when asked for)."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use_threads(number: int) -> None:
+    """Fix the number of threads, which is part of a run: it changes the order of sums in convolutions and products."""
+    torch.set_num_threads(number)
+
+
+class TorchBackend:
+    """A task's model under AdamW. The step's number keys dropout, so that no random state is saved."""
+
+    def __init__(self, task: TorchTask, *, num_points: int, settings: Training, seed: int, device: str) -> None:
+        if device == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+        torch.manual_seed(seed)
+        self.task, self.settings, self.seed, self.device = task, settings, seed, torch.device(device)
+        self.model = task.build_torch(num_points).to(self.device)
+        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, weight_decay=settings.weight_decay)
+        self._set_moments({name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in self.parameters.items()}, 0)
+
+    def train_step(self, batch: Batch, step: int, lr: float) -> dict[str, float]:
+        """One update; returns the loss, the task's scalars and the gradient's norm."""
+        torch.manual_seed((self.seed << 32 | step) % 2**63)
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, scalars = self.task.loss_torch(self.model, self._tensors(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = self.settings.gradient_clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit)
+        self.optimizer.step()
+        return {"loss": loss.item(), **{name: value.item() for name, value in scalars.items()}, "gradient_norm": norm.item()}
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Arrays:
+        self.model.eval()
+        return {name: value.cpu().numpy() for name, value in self.task.predict_torch(self.model, self._tensors(batch)).items()}
+
+    def state(self) -> Arrays:
+        """`model/`, `m/` and `v/` arrays and the number of updates; views of live memory on the CPU."""
+        arrays = {f"model/{name}": value for name, value in self._model_state().items()}
+        for name, parameter in self.parameters.items():
+            moments = self.optimizer.state[parameter]
+            arrays[f"m/{name}"], arrays[f"v/{name}"] = moments["exp_avg"], moments["exp_avg_sq"]
+        flat: Arrays = {name: value.detach().cpu().numpy() for name, value in arrays.items()}
+        flat["updates"] = np.array(self._updates(), np.int64)
+        return flat
+
+    def load_state(self, state: Arrays) -> None:
+        """Raises: ValueError: names or shapes differ from this model's."""
+        own = {name: array.shape for name, array in self.state().items()}
+        if own != {name: array.shape for name, array in state.items()}:
+            odd = sorted(set(own.items()) ^ {(name, array.shape) for name, array in state.items()})
+            raise ValueError(f"the checkpoint does not fit this model: {odd[:5]}")
+        with torch.no_grad():
+            for name, value in self._model_state().items():
+                value.copy_(torch.from_numpy(np.array(state[f"model/{name}"])))
+        moments = {name: (self._tensor(state[f"m/{name}"]), self._tensor(state[f"v/{name}"])) for name in self.parameters}
+        self._set_moments(moments, int(state["updates"]))
+
+    def close(self) -> None:
+        """Nothing is held outside this object."""
+
+    def _model_state(self) -> dict[str, Tensor]:
+        """BatchNorm's own counter is left out: nothing depends on it."""
+        return {name: value for name, value in self.model.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+    def _set_moments(self, moments: dict[str, tuple[Tensor, Tensor]], updates: int) -> None:
+        for name, parameter in self.parameters.items():
+            first, second = moments[name]
+            self.optimizer.state[parameter] = {"step": torch.tensor(float(updates)), "exp_avg": first, "exp_avg_sq": second}
+
+    def _updates(self) -> int:
+        return int(self.optimizer.state[next(iter(self.parameters.values()))]["step"].item())
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    def _tensors(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(np.asarray(array, order="C")).to(self.device) for name, array in batch.items()}

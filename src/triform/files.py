@@ -1,0 +1,101 @@
+"""Files that are there whole or not at all, also after a power cut."""
+
+import errno
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from triform.errors import CannotWrite, DiskFull
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_serial = itertools.count()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write `path` into DiskFull or CannotWrite."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(
+                f"The disk that holds {path} is full ({error.strerror})",
+                expected="room for the next checkpoint",
+                do="free some space and start the same command again; the last commit is intact",
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}:
+            raise CannotWrite(
+                f"{path} can't be written ({error.strerror})",
+                expected="a folder this user may write",
+                do="change its permissions or give another --output-dir",
+            ) from error
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` as durable as the files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(path: Path, data: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_serial)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: temporary name, fsync, rename, fsync of the folder.
+
+    Raises: DiskFull, CannotWrite.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(_write_temporary(path, data), path)
+        fsync_folder(path.parent)
+
+
+def create_durably(path: Path, data: bytes) -> bool:
+    """Create `path` with `data` unless the name is taken; True if it was created here.
+
+    A hard link is the one way to create a whole file only if its name is free that also holds on NFS version 3.
+
+    Raises: DiskFull, CannotWrite.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _write_temporary(path, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+    return True
+
+
+def replace_quickly(path: Path, data: bytes) -> None:
+    """Replace `path` at once for readers, without waiting for the disk: for what a power cut may take."""
+    with disk_errors(path):
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_serial)}.tmp")
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+
+def remove_litter(folder: Path) -> None:
+    """Remove temporary files that a killed process left in `folder`."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ $(READY): constraints.txt pyproject.toml
 	@command -v uv >/dev/null || test -x $(BIN)/uv || { echo "== installing uv"; $(BIN)/python -m pip install --quiet uv; }
 	@echo "== installing pinned packages"
 	@uv=$$(command -v uv || echo $(BIN)/uv); \
-	$$uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt && \
+	$$uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r constraints.txt && \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(READY)
 

@@ -89,5 +89,16 @@ class ConfigConflict(TriformError):
 
 BY_EXIT_CODE: dict[int, type[TriformError]] = {
     cls.exit_code: cls
-    for cls in (UsageError, DataError, ServerUnreachable, CannotWrite, DiskFull, Stopped, LostOwnership, Diverged, ExperimentError, ConfigConflict)
+    for cls in (
+        UsageError,
+        DataError,
+        ServerUnreachable,
+        CannotWrite,
+        DiskFull,
+        Stopped,
+        LostOwnership,
+        Diverged,
+        ExperimentError,
+        ConfigConflict,
+    )
 }

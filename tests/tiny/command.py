@@ -1,10 +1,14 @@
 """`triform` with the tests' NumPy backend in PyTorch's place: everything else is the real road.
 
-TINY_KILL_AT=n ends the process by SIGKILL just before its n-th write, fsync, link, rename or removal; TINY_COUNT_TO=FILE writes
-how many there were.
+TINY_KILL_AT=n ends the process by SIGKILL just before its n-th open, write, fsync, link, rename or removal in the run's folder;
+TINY_COUNT_TO=FILE writes how many there were.
+
+With the word `serve` it stays and takes commands from standard input, a JSON line each, and forks a process for each: what is
+imported once (a second) is not imported again.
 """
 
 import atexit
+import json
 import os
 import signal
 import sys
@@ -14,41 +18,89 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy_backend
 
+import triform.files
+import triform.run.commit
+import triform.run.metrics_log
 from triform.pipeline import build
 
-WATCHED = ("fsync", "replace", "link", "write", "unlink")
+WATCHED = ("open", "write", "fsync", "replace", "link", "unlink")
 
 
 def build_backend(experiment, *, num_threads, device=None):
     return numpy_backend.NumpyBackend(num_points=experiment.data.num_points, seed=experiment.seed), device or "cpu"
 
 
-def watch_writes():
-    count, deadly = 0, int(os.environ.get("TINY_KILL_AT", "0"))
+class WatchedOs:
+    """The module `os`, except that the calls that change the disk are counted, and the deadly one is never made."""
 
-    def watched(function):
+    def __init__(self):
+        self.count, self.deadly = 0, int(os.environ.get("TINY_KILL_AT", "0"))
+
+    def __getattr__(self, name):
+        function = getattr(os, name)
+        return self.watched(function) if name in WATCHED else function
+
+    def watched(self, function):
         def call(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == deadly:
+            self.count += 1
+            if self.count == self.deadly:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*args, **kwargs)
 
         return call
 
-    for name in WATCHED:
-        setattr(os, name, watched(getattr(os, name)))
+
+def watch_writes():
+    watched = WatchedOs()
+    triform.files.os = triform.run.metrics_log.os = watched
+    for name in ("open", "unlink"):
+        setattr(Path, name, watched.watched(getattr(Path, name)))
     if place := os.environ.get("TINY_COUNT_TO"):
-        atexit.register(lambda: Path(place).write_text(str(count)))
+        atexit.register(lambda: os.write(os.open(place, os.O_WRONLY | os.O_CREAT), str(watched.count).encode()))
 
 
 def main():
-    build.build_backend = build_backend
-    watch_writes()
     from triform import cli
 
+    if os.environ.keys() & {"TINY_KILL_AT", "TINY_COUNT_TO"}:
+        watch_writes()
     cli.main()
 
 
+def serve():
+    """Import what a training needs, then fork for each command and print its exit code."""
+    import tensorboard.summary.writer.event_file_writer  # noqa: F401
+
+    import numpy as np
+
+    import triform.kernels.nearest_neighbors
+    import triform.pipeline.train
+    import triform.tasks.point_autoencoder.task  # noqa: F401
+    from triform import experiment
+    from triform.kernels.farthest_point_sample import farthest_point_sample_one
+
+    # A serial kernel readies numba; a parallel one would start threads, which a fork does not survive.
+    farthest_point_sample_one(np.zeros((4, 3), np.float32), 2, start=0)
+    tree = {"name": "warm", "data": {"kind": "ply_clouds"}, "task": {"kind": "point_autoencoder"}}
+    experiment.load(None, [], defaults=tree)
+
+    for line in sys.stdin:
+        command = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.environ.update(command["env"])
+            sys.argv = ["triform", *command["argv"]]
+            with open(command["log"], "ab") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            main()
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
 if __name__ == "__main__":
-    main()
+    build.build_backend = build_backend
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    else:
+        main()

@@ -39,7 +39,7 @@ class Checkpointer:
         """
         if self._pending is not None and not self._pending.done():
             logger.warning("checkpoint at step %d skipped: the one before is still being written", step)
-            self._last_time = time.monotonic()
+            self._last_step, self._last_time = step, time.monotonic()
             return
         self._settle()
         self._copy(state)

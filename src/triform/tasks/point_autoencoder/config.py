@@ -4,6 +4,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, MinLen
+from pydantic import Field
 
 from triform.settings import settings
 
@@ -129,9 +130,9 @@ class PointAutoencoder:
     kind: Literal["point_autoencoder"] = "point_autoencoder"
     latent_dim: Positive = 128
     """Numbers in the latent vector."""
-    encoder: SingleScaleEncoder | MultiScaleEncoder = field(default_factory=SingleScaleEncoder)
+    encoder: Annotated[SingleScaleEncoder | MultiScaleEncoder, Field(discriminator="kind")] = field(default_factory=SingleScaleEncoder)
     """From points to the latent."""
-    decoder: MlpDecoder | FoldingDecoder = field(default_factory=MlpDecoder)
+    decoder: Annotated[MlpDecoder | FoldingDecoder, Field(discriminator="kind")] = field(default_factory=MlpDecoder)
     """From the latent to points."""
     loss: Literal["cd_l2", "cd_squared"] = "cd_l2"
     """Chamfer distance that is minimised: sum of the two directed means, of distances or of squared distances."""

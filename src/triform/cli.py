@@ -1,0 +1,290 @@
+"""The command line: one function a verb, no logic."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from triform import __version__
+from triform.errors import TriformError, UsageError
+
+if TYPE_CHECKING:
+    from triform.durable.session import Asked
+    from triform.experiment import Loaded
+    from triform.run.folder import RunFolder
+
+app = App(
+    name="triform",
+    help="Train 3D models so that a run can't be lost. Start with: triform run EXPERIMENT.yaml",
+    version=__version__,
+)
+Words = Annotated[
+    str,
+    Parameter(allow_leading_hyphen=True, help="EXPERIMENT.yaml and any of its fields: --batch-size 64, --training.batch-size 64"),
+]
+OutputDir = Annotated[Path | None, Parameter(help="the run's folder (default: runs/<name>)")]
+Address = Annotated[str | None, Parameter(help="host:port of a Temporal cluster (default: its environment, else this user's own server)")]
+Run = Annotated[str, Parameter(help="a run's name under runs/, or its folder")]
+
+
+@app.command
+def run(*words: Words, output_dir: OutputDir = None, address: Address = None, detach: bool = False) -> None:
+    """Run an experiment to the end under Temporal: prepare, train, evaluate, report. Start it again to go on."""
+    from triform.durable import session
+    from triform.terminal import LiveProgress, say, show_finished
+
+    asked = _asked(words, output_dir, address=address, detach=detach)
+    if show_finished(asked.folder):
+        return
+    with LiveProgress(asked.experiment.name) as live:
+        result = asyncio.run(session.run(session.showing(asked, say=live.say, show=live.show)))
+    if result is None:
+        say(f"{asked.experiment.name} goes on in the background. Watch: the same command without --detach; end: triform stop")
+    else:
+        show_finished(asked.folder)
+
+
+@app.command
+def prepare(*words: Words, download: bool = False) -> None:
+    """Prepare an experiment's data; only what changed is redone. --download fetches MaizeField3D."""
+    from triform.pipeline.prepare import located
+    from triform.pipeline.prepare import prepare as prepare_data
+    from triform.terminal import counting, say
+
+    given = ["--data.kind", "maize_field3d", *words] if download else list(words)
+    experiment = located(_load(given, named=False).experiment)
+    with counting("preparing") as progress:
+        manifest = prepare_data(experiment, progress=progress)
+    say(
+        f"{len(manifest.clouds)} clouds in {manifest.prepared_dir}, {len(manifest.quarantined)} files quarantined, digest {manifest.digest}"
+    )
+    for bad in manifest.quarantined:
+        say(f"  quarantined {bad.member}: {bad.reason}")
+
+
+@app.command
+def train(
+    *words: Words,
+    config: Annotated[Path | None, Parameter(help="the experiment file, in another word")] = None,
+    output_dir: OutputDir = None,
+    resume: Annotated[str | None, Parameter(help="a run to go on with, or a checkpoint to start a new run from")] = None,
+    verbose: bool = False,
+) -> None:
+    """Train in this process, without a server. The same command goes on with an unfinished run."""
+    from triform.pipeline.local import train_here
+    from triform.terminal import say, show_result
+
+    given = [*words, *([str(config)] if config else [])]
+    experiment_file, overrides = _split(given)
+    result = train_here(experiment_file, overrides, output_dir=output_dir, resume=resume, verbose=verbose, say=say)
+    show_result(result)
+
+
+@app.command
+def evaluate(run: Run, *, prepared_dir: Path | None = None) -> None:
+    """Measure a finished run's model beside floor and baselines."""
+    from triform.pipeline.evaluate import evaluate as evaluate_run
+    from triform.terminal import say, show_metrics
+
+    folder = _folder_of(run)
+    evaluate_run(folder, prepared_dir=prepared_dir, say=say)
+    show_metrics(folder)
+
+
+@app.command
+def report(run: Run, *, prepared_dir: Path | None = None) -> None:
+    """Write a run's report: one HTML file that opens offline."""
+    from triform.pipeline.report import write_report
+    from triform.terminal import say
+
+    say(str(write_report(_folder_of(run), prepared_dir=prepared_dir)))
+
+
+@app.command
+def worker(
+    *,
+    queue: Literal["cpu", "gpu", "all"] = "all",
+    address: Address = None,
+    embedded: Annotated[Path | None, Parameter(show=False)] = None,
+    until_closed: Annotated[str | None, Parameter(show=False)] = None,
+) -> None:
+    """Serve a Temporal cluster: cpu takes workflows and preprocessing, gpu trains and evaluates, one run at a time."""
+    from triform.durable import session
+
+    asyncio.run(session.work(queue, address=address, folder=embedded, until_closed=until_closed))
+
+
+@app.command
+def status(run: Run, *, address: Address = None, json_output: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Say where a run stands."""
+    from triform.durable import session
+    from triform.terminal import show_status
+
+    folder = _folder_of(run)
+    show_status(folder, asyncio.run(session.look(_name_of(run), folder.path, address=address)), as_json=json_output)
+
+
+@app.command
+def pause(run: Run, *, address: Address = None) -> None:
+    """Commit a checkpoint and hold a run; no step is repeated."""
+    _steer(run, "pause", address)
+
+
+@app.command
+def resume(run: Run, *, address: Address = None) -> None:
+    """Go on with a paused run."""
+    _steer(run, "resume", address)
+
+
+@app.command
+def stop(run: Run, *, address: Address = None) -> None:
+    """End a run where it is and evaluate what is there."""
+    from triform.durable import session
+
+    if asyncio.run(session.is_under_way(_name_of(run), _folder_of(run).path, address=address)):
+        _steer(run, "stop", address)
+        return
+    from triform.pipeline.local import stop_here
+    from triform.terminal import say, show_finished
+
+    stop_here(_folder_of(run), say=say)
+    show_finished(_folder_of(run))
+
+
+@app.command
+def set_epochs(run: Run, num_epochs: int, *, address: Address = None) -> None:
+    """Change how long a run is to be, from where it stands."""
+    from triform.durable import session
+    from triform.terminal import say
+
+    folder = _folder_of(run)
+    if asyncio.run(session.is_under_way(_name_of(run), folder.path, address=address)):
+        step = asyncio.run(session.steer(_name_of(run), folder.path, "set_epochs", [num_epochs], address=address))
+    else:
+        from triform.pipeline.local import set_epochs_here
+
+        step = set_epochs_here(folder, num_epochs)
+    say(f"{run} is planned for {num_epochs} epochs from step {step} on")
+
+
+@app.command
+def config(*words: Words, schema: bool = False, json_output: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Print the resolved experiment with each field's meaning; --schema prints a JSON schema for editors."""
+    from triform import experiment
+
+    if schema:
+        print(json.dumps(experiment.schema(), indent=1))
+        return
+    loaded = _load(words)
+    print(json.dumps(experiment.resolved(loaded.experiment), indent=1) if json_output else experiment.to_yaml(loaded.experiment))
+
+
+@app.command
+def doctor(*, address: Address = None, get_server: bool = False, json_output: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Say what is installed and what is missing, and how to mend it; --get-server gets a Temporal server."""
+    from triform.terminal import say, show_checks
+
+    if get_server:
+        from triform.durable.server_binary import obtain
+
+        say(f"Temporal server: {obtain(say)}")
+        return
+    from triform.doctor import checks
+
+    show_checks(checks(address), as_json=json_output)
+
+
+@app.command
+def grow_maize(folder: Path, *, num_plants: int = 48, num_points: int = 10_000, seed: int = 0) -> None:
+    """Write procedural field-grown maize plants as .ply files, for a first try."""
+    from triform.datasets.synthetic.maize import write_maize_folder
+    from triform.terminal import say
+
+    write_maize_folder(folder, num_plants=num_plants, num_points=num_points, seed=seed)
+    say(f"{num_plants} plants of {num_points} points in {folder}")
+
+
+def _split(words: "tuple[str, ...] | list[str]") -> tuple[Path | None, list[str]]:
+    """The experiment file, which is the word that ends in .yaml, and the rest."""
+    files = [word for word in words if word.endswith((".yaml", ".yml")) and not word.startswith("-")]
+    if len(files) > 1:
+        raise UsageError(f"got {len(files)} experiment files ({', '.join(files)})", expected="one", do="start a command for each")
+    return (Path(files[0]) if files else None), [word for word in words if word not in files]
+
+
+def _load(words: "tuple[str, ...] | list[str]", *, named: bool = True) -> "Loaded":
+    from triform.experiment import load
+
+    path, overrides = _split(words)
+    if path is None and named:
+        raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="see experiments/ for some")
+    defaults = {"name": "prepare", "data": {"kind": "ply_clouds"}, "task": {"kind": "point_autoencoder"}}
+    return load(path, overrides, defaults=None if named else defaults)
+
+
+def _asked(words: tuple[str, ...], output_dir: Path | None, *, address: str | None, detach: bool) -> "Asked":
+    from triform.durable.session import Asked
+    from triform.pipeline.local import run_folder
+    from triform.pipeline.prepare import located
+
+    loaded = _load(words)
+    experiment = located(loaded.experiment)
+    folder = run_folder(experiment, output_dir)
+    return Asked(experiment=experiment, folder=folder, overrides=loaded.overrides, address=address, detach=detach)
+
+
+def _folder_of(run: str) -> "RunFolder":
+    from triform.pipeline.local import find_run
+
+    return find_run(run)
+
+
+def _name_of(run: str) -> str:
+    identity = _folder_of(run).identity()
+    return identity["name"] if identity else Path(run).name
+
+
+def _steer(run: str, update: str, address: str | None) -> None:
+    from triform.durable import session
+    from triform.terminal import say
+
+    folder = _folder_of(run)
+    asyncio.run(session.steer(_name_of(run), folder.path, update, address=address))
+    say(f"{run}: {update} is acknowledged")
+
+
+def main() -> NoReturn:
+    """Run a command; errors become one paragraph and an exit code."""
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+        sys.exit(0)
+    except CycloptsError as error:
+        _fail(UsageError(str(error).strip(), do="see `triform --help`"))
+    except TriformError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        _last_words(kind="", retryable=True, text=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _fail(error: TriformError) -> NoReturn:
+    """Say what happened, to the person and to a supervisor."""
+    _last_words(kind=type(error).__name__, retryable=error.retryable, text=str(error))
+    print(f"triform: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _last_words(**told: object) -> None:
+    """Leave what happened where the supervising activity looks."""
+    if place := os.environ.get("TRIFORM_ERROR_FILE"):
+        Path(place).write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

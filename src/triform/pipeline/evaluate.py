@@ -1,0 +1,64 @@
+"""Measure a finished run's model beside floor and baselines."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load
+
+from triform.data.clouds import load_clouds
+from triform.errors import DataError
+from triform.files import write_durably
+from triform.pipeline.build import build_backend
+from triform.pipeline.local import experiment_of
+from triform.run.folder import Json, RunFolder, read_json, to_json
+from triform.run.provenance import usable_threads
+from triform.training.backend import Backend
+
+
+def evaluate(folder: RunFolder, *, prepared_dir: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Json:
+    """Write `evaluation/` (metrics.json, table.csv, arrays.npz) and return the metrics; at once where they are there already.
+
+    Raises: DataError: the run is not finished, or the prepared data is not what it was trained on.
+    """
+    result = folder.result()
+    if result is None:
+        raise DataError(f"{folder.path} is not finished", do="train it to the end, or end it here with `triform stop`")
+    done = read_json(folder.evaluation / "metrics.json")
+    if done is not None and done["state_digest"] == result["state_digest"]:
+        return done
+    experiment = experiment_of(folder, prepared_dir=prepared_dir)
+    place = experiment.data.prepared_folder()
+    splits = {split: load_clouds(place, split) for split in ("train", "val", "test")}
+    if splits["train"].digest != result["data_digest"]:
+        raise DataError(f"{place} is not the data that {folder.path} was trained on", do="name that data with --prepared-dir")
+    backend, _ = build_backend(experiment, num_threads=experiment.training.num_threads or usable_threads())
+    _load_model(backend, folder)
+    task = experiment.task.build()
+    evaluation = task.evaluate(splits, backend.predict, batch_size=experiment.training.batch_size, seed=experiment.seed, say=say)
+    backend.close()
+    return _write(folder, result, evaluation)
+
+
+def _load_model(backend: Backend, folder: RunFolder) -> None:
+    weights = load((folder.path / "final" / "model.safetensors").read_bytes())
+    backend.load_state({**backend.state(), **{f"model/{name}": array for name, array in weights.items()}})
+
+
+def _write(folder: RunFolder, result: Json, evaluation: Any) -> Json:
+    """Arrays and table first: metrics.json says that all is there."""
+    packed = io.BytesIO()
+    np.savez(packed, **evaluation.arrays())
+    write_durably(folder.evaluation / "arrays.npz", packed.getvalue())
+    write_durably(folder.evaluation / "table.csv", _csv(evaluation.table()).encode())
+    metrics = {**evaluation.summary(), "headline": evaluation.headline(), "state_digest": result["state_digest"]}
+    write_durably(folder.evaluation / "metrics.json", to_json(metrics))
+    return metrics
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [",".join(columns), *(",".join(str(row.get(column, "")) for column in columns) for row in rows)]
+    return "\n".join(lines) + "\n"

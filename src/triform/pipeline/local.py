@@ -1,0 +1,164 @@
+"""The pipeline in this process, without a server."""
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from triform.errors import DataError, Stopped, UsageError
+from triform.experiment import Experiment, from_resolved, load, resolved
+from triform.pipeline.prepare import located, prepare
+from triform.run.folder import Json, RunFolder
+from triform.training.process import tame_threads
+from triform.training.stopping import LIVENESS_FD, StopRequest
+
+Say = Callable[[str], None]
+
+
+def run_folder(experiment: Experiment, output_dir: Path | None) -> RunFolder:
+    """`output_dir`, or `runs/<name>` in the working directory."""
+    return RunFolder((output_dir or Path("runs") / experiment.name).absolute())
+
+
+def find_run(run: str) -> RunFolder:
+    """A run by its folder, or by its name under `runs/`. Raises: UsageError."""
+    for path in (Path(run), Path("runs") / run):
+        if (path / "run.json").exists():
+            return RunFolder(path.absolute())
+    known = sorted(path.parent.name for path in Path("runs").glob("*/run.json"))
+    raise UsageError(
+        f"{run!r} is no run", expected="a run's folder, or its name under runs/", do=f"name one of: {', '.join(known) or 'none is here'}"
+    )
+
+
+def train_here(
+    experiment_file: Path | None,
+    overrides: Sequence[str],
+    *,
+    output_dir: Path | None,
+    resume: str | None,
+    verbose: bool,
+    say: Say,
+) -> Json:
+    """Prepare where needed, and train; goes on with what is in the run's folder."""
+    from triform.pipeline import train as training
+
+    tame_threads()
+    _log_to(sys.stderr, verbose=verbose)
+    stop = StopRequest()
+    stop.listen()
+    faulthandler.register(signal.SIGUSR1)
+    experiment, folder, parent = _choose(experiment_file, overrides, output_dir=output_dir, resume=resume)
+    if (result := folder.result()) is not None:
+        say(f"{folder.path} is finished, and finished runs are final.")
+        return result
+    manifest = prepare(experiment)
+    try:
+        return training.train(
+            experiment,
+            folder,
+            prepared_dir=manifest.prepared_dir,
+            overrides=overrides,
+            parent=parent,
+            take_over_after_s=_take_over(),
+            stop_requested=stop,
+        )
+    except Stopped as error:
+        raise Stopped(error.got, do=f"to go on: triform train --resume {folder.path}") from error
+
+
+def _choose(
+    experiment_file: Path | None, overrides: Sequence[str], *, output_dir: Path | None, resume: str | None
+) -> tuple[Experiment, RunFolder, Path | None]:
+    """Which experiment, which folder, and from which checkpoint of another run."""
+    if resume is None:
+        if experiment_file is None:
+            raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="name one, or --resume a run")
+        experiment = located(load(experiment_file, overrides).experiment)
+        return experiment, run_folder(experiment, output_dir), None
+    if Path(resume).is_file():
+        from triform.pipeline.train import find_checkpoint
+
+        other, _ = find_checkpoint(Path(resume))
+        experiment = _with(other, experiment_file, overrides)
+        folder = run_folder(experiment, output_dir)
+        if folder.path == other.path:
+            raise UsageError(
+                f"{resume} belongs to the run {folder.path} itself",
+                expected="a new run's folder",
+                do=f"`triform train --resume {folder.path}` goes on with it; --name or --output-dir starts another from this checkpoint",
+            )
+        return experiment, folder, Path(resume)
+    folder = RunFolder(output_dir.absolute()) if output_dir else find_run(resume)
+    return _with(folder, experiment_file, overrides), folder, None
+
+
+def _with(folder: RunFolder, experiment_file: Path | None, overrides: Sequence[str]) -> Experiment:
+    """The experiment a run began with, or the named file; then the overrides."""
+    identity = folder.identity()
+    if identity is None:
+        raise DataError(f"{folder.path} holds no run", do="name a run that was started")
+    defaults: dict[str, Any] | None = None if experiment_file else identity["experiment"]
+    return located(load(experiment_file, overrides, defaults=defaults).experiment)
+
+
+def _take_over() -> float | None:
+    """Set by the activity whose attempt the server just confirmed."""
+    given = os.environ.get("TRIFORM_TAKE_OVER_AFTER_S")
+    return float(given) if given else None
+
+
+def _log_to(stream: Any, *, verbose: bool) -> None:
+    logging.basicConfig(
+        stream=stream,
+        level=logging.INFO if verbose or LIVENESS_FD in os.environ else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+
+
+def experiment_of(folder: RunFolder, *, prepared_dir: Path | None = None) -> Experiment:
+    """The experiment a run was started with; its prepared data may have moved. Raises: DataError."""
+    identity = folder.identity()
+    if identity is None:
+        raise DataError(f"{folder.path} holds no run", do="name a run that was started")
+    experiment = from_resolved(identity["experiment"])
+    if prepared_dir is not None:
+        experiment = replace(experiment, data=replace(experiment.data, data_dir="", prepared_dir=str(prepared_dir.absolute())))
+    return located(experiment)
+
+
+def stop_here(folder: RunFolder, *, say: Say) -> Json:
+    """End an idle run at its newest commit, evaluate it and write its report."""
+    from triform.pipeline.evaluate import evaluate
+    from triform.pipeline.report import write_report
+    from triform.pipeline.train import conclude
+
+    result = conclude(folder)
+    evaluate(folder, say=say)
+    write_report(folder)
+    return result
+
+
+def set_epochs_here(folder: RunFolder, num_epochs: int) -> int:
+    """Change an idle run's length. Raises: UsageError, RunInUse."""
+    from triform.pipeline.lengthen import set_epochs
+
+    return set_epochs(folder, experiment_of(folder).data.prepared_folder(), num_epochs, key=uuid4().hex)
+
+
+def settings_of(experiment: Experiment) -> list[tuple[str, str]]:
+    """Every field of the resolved tree by its dotted path."""
+
+    def flat(tree: Json, prefix: str) -> list[tuple[str, str]]:
+        rows = []
+        for key, value in tree.items():
+            rows += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
+        return rows
+
+    return flat(resolved(experiment), "")

@@ -1,0 +1,134 @@
+"""What watches a run from outside: a status file, TensorBoard, drawn curves. Nothing of it reaches the weights."""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triform.run.folder import RunFolder
+from triform.run.metrics_log import Row, history
+from triform.run.ownership import Ownership
+from triform.run.status import write_status
+from triform.training.config import Training
+from triform.training.loop import Progress
+
+if TYPE_CHECKING:
+    from triform.report.panels import Curves
+
+SECONDS_BETWEEN_STATUS = 0.5
+
+
+class StatusObserver:
+    """Keeps the status file true, at most twice a second."""
+
+    def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int, total_steps: int) -> None:
+        self.owner, self.settings = owner, settings
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        self.checkpoint: dict[str, Any] = {}
+        self._begun, self._first_step, self._written = 0.0, -1, 0.0
+
+    def on_step(self, progress: Progress, scalars: Mapping[str, float], lr: float) -> None:
+        now = time.monotonic()
+        if self._first_step < 0:  # the first step compiles kernels and is no measure of speed
+            self._begun, self._first_step = now, progress.step
+        if now - self._written < SECONDS_BETWEEN_STATUS and progress.step < self.total_steps:
+            return
+        self._written = now
+        steps_a_second = (progress.step - self._first_step) / max(now - self._begun, 1e-9)
+        left = (self.total_steps - progress.step) / steps_a_second if steps_a_second > 0 else None
+        write_status(
+            self.owner.folder,
+            self.owner.generation,
+            {
+                "stage": "train",
+                "generation": self.owner.generation,
+                "epoch": progress.step // self.steps_per_epoch,
+                "epochs": self.total_steps // self.steps_per_epoch,
+                "step": progress.step,
+                "steps": self.total_steps,
+                "loss": scalars.get("loss"),
+                "learning_rate": lr,
+                "monitor": self.settings.monitor,
+                "best": progress.best.value,
+                "samples_per_second": steps_a_second * self.settings.batch_size,
+                "seconds_left": left,
+                "checkpoint": self.checkpoint,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "time": time.time(),
+            },
+        )
+
+    def on_validation(self, _progress: Progress, _metrics: Mapping[str, float]) -> None:
+        """The next step writes the best value."""
+
+    def on_commit(self, step: int) -> None:
+        self.checkpoint = {"step": step, "time": time.time()}
+
+
+class TensorBoardObserver:
+    """Writes TensorBoard events; on resume it takes back those of steps that are trained again."""
+
+    def __init__(self, folder: RunFolder, *, step: int, log_interval: int) -> None:
+        from triform.report.tensorboard import EventWriter
+
+        self.writer = EventWriter(folder.path / "tensorboard", purge_step=step + 1)
+        self.log_interval = log_interval
+
+    def on_step(self, progress: Progress, scalars: Mapping[str, float], lr: float) -> None:
+        if progress.step % self.log_interval == 0:
+            for name, value in {**scalars, "learning_rate": lr}.items():
+                self.writer.scalar(progress.step, f"train/{name}", value)
+
+    def on_validation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self.writer.scalar(progress.step, f"val/{name}", value)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class PlotObserver:
+    """Draws the curves so far under `plots/` every few epochs."""
+
+    def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int) -> None:
+        self.owner, self.every = owner, settings.plot_every * steps_per_epoch
+
+    def on_step(self, progress: Progress, _scalars: Mapping[str, float], _lr: float) -> None:
+        if progress.step % self.every == 0:
+            draw(self.owner.folder, self.owner.generation)
+
+    def on_validation(self, _progress: Progress, _metrics: Mapping[str, float]) -> None:
+        """Drawn by the step."""
+
+
+def draw(folder: RunFolder, generation: int) -> Path:
+    """Draw the history up to now as `plots/curves.png`."""
+    from triform.report.plots import draw_curves
+
+    path = folder.path / "plots" / "curves.png"
+    path.parent.mkdir(exist_ok=True)
+    draw_curves(path, curves(history(folder, generation)))
+    return path
+
+
+def curves(rows: list[Row]) -> tuple["Curves", ...]:
+    """One panel a quantity, its training and validation values as series."""
+    from triform.report.panels import Curves, Series
+
+    found: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    for step, split, name, value in rows:
+        steps, values = found.setdefault(name, {}).setdefault(split, ([], []))
+        steps.append(step)
+        values.append(value)
+    return tuple(
+        Curves(
+            title=name.replace("_", " "),
+            series=tuple(Series(name=split, steps=steps, values=values) for split, (steps, values) in splits.items()),
+            log_y=all(value > 0 for _, values in splits.values() for value in values),
+        )
+        for name, splits in found.items()
+    )

@@ -1,0 +1,99 @@
+"""Put a run's report together: what its task shows, its history, its settings."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from triform.data.manifest import Manifest, load_manifest
+from triform.files import write_durably
+from triform.pipeline.evaluate import evaluate
+from triform.pipeline.local import experiment_of, settings_of
+from triform.pipeline.observers import curves
+from triform.report.page import write_report as write_page
+from triform.report.panels import Event, Events, Fact, KeyValues, Report, Table
+from triform.report.plots import draw_curves
+from triform.run.folder import Json, RunFolder
+from triform.run.metrics_log import Row, history
+from triform.run.ownership import claims
+from triform.run.status import read_outcome
+
+
+def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path:
+    """Write `report.html`, `metrics_history.json` and the final curves of a finished run; evaluates it first where that is missing.
+
+    Raises: DataError: the run is not finished.
+    """
+    metrics = evaluate(folder, prepared_dir=prepared_dir)
+    result, experiment = folder.result() or {}, experiment_of(folder, prepared_dir=prepared_dir)
+    rows = history(folder, result["history"]["generation"], result["history"]["metrics_bytes"])
+    _write_history(folder, rows)
+    task = experiment.task.build()
+    with np.load(folder.evaluation / "arrays.npz", allow_pickle=False) as arrays:
+        shown = task.panels(dict(arrays), rows)
+    manifest = load_manifest(experiment.data.prepared_folder())
+    report = Report(
+        title=experiment.name,
+        subtitle=f"{experiment.task.kind.replace('_', ' ')}, {result['steps']} steps",
+        facts=tuple(_facts(result, metrics)),
+        panels=(*shown, _events(folder), *_quarantined(manifest), KeyValues("Settings", tuple(settings_of(experiment)))),
+        footer=_footer(folder, result),
+    )
+    write_page(folder.report, report)
+    return folder.report
+
+
+def _write_history(folder: RunFolder, rows: list[Row]) -> None:
+    told = [{"step": row.step, "split": row.split, "name": row.name, "value": row.value} for row in rows]
+    write_durably(folder.path / "metrics_history.json", json.dumps(told).encode())
+    (folder.path / "plots").mkdir(exist_ok=True)
+    draw_curves(folder.path / "plots" / "curves.png", curves(rows))
+
+
+def _facts(result: Json, metrics: Json) -> Iterator[Fact]:
+    for split in ("train", "val", "test"):
+        if (row := metrics["headline"].get(split)) is not None:
+            floor = f"floor {row['sampling floor']:.4f}, " if row.get("sampling floor") is not None else ""
+            note = f"{floor}constant {row['constant cloud']:.4f}, nearest {row['nearest training cloud']:.4f}"
+            yield Fact(f"cd_l2, {split}", f"{row['model']:.4f}", note)
+    yield Fact("Steps", str(result["steps"]), f"best at step {result['metrics']['best_step']}, finished {result['finished']}")
+    inexact = result["not_bit_exact_from"]
+    yield Fact("Generations", str(result["generations"]), "bit-exact" if inexact is None else f"not bit-exact from step {inexact}")
+
+
+def _events(folder: RunFolder) -> Events:
+    """When each generation began and from where, what it warned of, and how it ended."""
+    rows: list[Event] = []
+    for claim in claims(folder):
+        base, owner, number = claim["base"], claim["owner"], claim["generation"]
+        begun = f"from step {base['step']}" if base else "from the beginning"
+        rows.append(Event(_time(claim["time"]), "start", f"generation {number} {begun}, process {owner['pid']} on {owner['host']}"))
+        rows += [Event(_time(claim["time"]), warning["kind"], warning["text"]) for warning in claim["warnings"]]
+        outcome = read_outcome(folder, number)
+        if outcome is None:
+            rows.append(Event("", "killed", f"generation {number} ended without a word"))
+        else:
+            rows.append(Event(_time(outcome["time"]), outcome["kind"], outcome["text"]))
+    return Events("History of the run", tuple(rows), note=f"{len(claims(folder))} generations; times are UTC.")
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _quarantined(manifest: Manifest | None) -> Iterator[Table]:
+    if manifest is not None and manifest.quarantined:
+        rows = tuple((bad.member, bad.reason) for bad in manifest.quarantined)
+        yield Table("Quarantined files", ("file", "reason"), rows)
+
+
+def _footer(folder: RunFolder, result: Json) -> str:
+    identity = folder.identity() or {}
+    packages = ", ".join(f"{name} {version}" for name, version in identity.get("packages", {}).items())
+    overrides = " ".join(identity.get("overrides", ()))
+    return (
+        f"State {result['state_digest']}. Data {result['data_digest']}. Experiment {identity.get('fingerprint')}. "
+        f"Code {identity.get('git_commit') or 'not under git'}. {packages}. Overrides: {overrides or 'none'}."
+    )

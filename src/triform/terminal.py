@@ -1,0 +1,167 @@
+"""What a person sees in the terminal; plain lines where it is no terminal."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from triform.run.folder import Json, RunFolder, read_json
+
+if TYPE_CHECKING:
+    from triform.doctor import Check
+    from triform.durable.client import Snapshot
+
+PLAIN_SECONDS = 5.0
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """One line for a person."""
+    console.print(line, markup=False)
+
+
+def duration(seconds: float | None) -> str:
+    """`25 h 03 m`, `4 m 10 s` or `12 s`."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
+    return f"{whole // 60} m {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def progress_line(look: "Snapshot") -> str:
+    """Epoch and step of total, loss, best, speed, time left, age of the last checkpoint; or what the run waits for."""
+    if look.waiting:
+        return f"{look.stage}: waiting for {look.waiting}"
+    told = look.details
+    if look.stage != "train" or "step" not in told:
+        return look.stage
+    checkpoint = told.get("checkpoint") or {}
+    age = duration(time.time() - checkpoint["time"]) + " ago" if checkpoint else "none yet"
+    best = "-" if told.get("best") is None else f"{told['best']:.4f}"
+    return (
+        f"train: epoch {told['epoch']}/{told['epochs']}, step {told['step']}/{told['steps']}, loss {told['loss']:.4f}, "
+        f"best {told.get('monitor', '')} {best}, {told['samples_per_second']:.1f} samples/s, "
+        f"{duration(told['seconds_left'])} left, checkpoint {age}"
+    )
+
+
+class LiveProgress:
+    """One line that changes; where output is no terminal, a line every few seconds if it changed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._last, self._time = "", 0.0
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        console.print(line, markup=False)
+
+    def show(self, look: "Snapshot") -> None:
+        line = f"{self.name}  {progress_line(look)}"
+        if self._live:
+            self._live.update(Text(line))
+        elif line != self._last and time.monotonic() - self._time > PLAIN_SECONDS:
+            self._last, self._time = line, time.monotonic()
+            say(line)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A count that runs along in a terminal and stays silent elsewhere."""
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
+        yield lambda done, total: live.update(Text(f"{what} {done}/{total}"))
+
+
+def show_result(result: Json) -> None:
+    """The end of a training."""
+    best = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"]["best"].items())
+    say(f"Trained {result['steps']} steps in {result['generations']} generations; best validation: {best or 'none'}")
+    if result["not_bit_exact_from"] is not None:
+        say(f"Not bit-exact from step {result['not_bit_exact_from']} on: processor or packages changed there")
+    say(f"Model   {result['model_path']}")
+    say(f"State   {result['state_digest']}")
+
+
+def show_metrics(folder: RunFolder) -> None:
+    """The evaluation's headline: the model beside floor and baselines."""
+    measured = read_json(folder.evaluation / "metrics.json") or {}
+    table = Table(title="Chamfer distance cd_l2 (unit sphere; lower is better)", title_justify="left")
+    columns = ("model", "sampling floor", "constant cloud", "nearest training cloud")
+    table.add_column("split")
+    for column in columns:
+        table.add_column(column, justify="right")
+    headline = measured.get("headline", {})
+    for split, row in ((split, headline[split]) for split in ("train", "val", "test") if split in headline):
+        table.add_row(split, *("-" if row.get(column) is None else f"{row[column]:.4f}" for column in columns))
+    console.print(table)
+
+
+def show_finished(folder: RunFolder) -> bool:
+    """Show a run that has its model, its evaluation and its report; False where one is missing."""
+    result = folder.result()
+    if result is None or not (folder.evaluation / "metrics.json").exists() or not folder.report.exists():
+        return False
+    say(f"Run {folder.path} is finished.")
+    show_result(result)
+    show_metrics(folder)
+    say(f"Report  {folder.report}")
+    return True
+
+
+def show_status(folder: RunFolder, look: "Snapshot | None", *, as_json: bool) -> None:
+    """Where a run stands, by its server and by its folder."""
+    from triform.run.commit import commits
+    from triform.run.status import read_status
+
+    told: dict[str, Any] = {
+        "run": str(folder.path),
+        "finished": folder.result() is not None,
+        "newest_commit": next((commit.name for commit in commits(folder)), None),
+        "status": read_status(folder),
+        "workflow": None if look is None else {"status": look.status, "stage": look.stage, "waiting": look.waiting, **look.details},
+    }
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    say(f"{folder.path}: {'finished' if told['finished'] else 'not finished'}, newest checkpoint {told['newest_commit']}")
+    if look is None or look.closed:
+        say("no workflow is under way" if look is None else f"its workflow is {look.status.lower()}")
+    else:
+        say(progress_line(look))
+
+
+def show_checks(checks: "Iterable[Check]", *, as_json: bool) -> None:
+    """The doctor's findings, each as soon as it is known."""
+    if as_json:
+        print(json.dumps([{"name": c.name, "status": c.status, "found": c.found, "do": c.do} for c in checks], indent=1))
+        return
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for check in checks:
+        line = (
+            Text(f"{check.status:5}", style=colours[check.status])
+            .append(f"{check.name:18}", style="bold")
+            .append(check.found, style="default")
+        )
+        console.print(line)
+        if check.do:
+            console.print(Text(f"{'':23}-> {check.do}", style="dim"))

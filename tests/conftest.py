@@ -24,7 +24,7 @@ training: {{num_epochs: 8, batch_size: 2, num_threads: 1, plot_every: 1000, chec
 
 
 @pytest.fixture(autouse=True)
-def _own_state(monkeypatch, tmp_path_factory):
+def _own_state(monkeypatch):
     """No test touches the user's server, or hears of a cluster."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     for name in [name for name in os.environ if name.startswith("TEMPORAL_")]:

@@ -69,9 +69,8 @@ def main():
 
 def serve():
     """Import what a training needs, then fork for each command and print its exit code."""
-    import tensorboard.summary.writer.event_file_writer  # noqa: F401
-
     import numpy as np
+    import tensorboard.summary.writer.event_file_writer  # noqa: F401
 
     import triform.kernels.nearest_neighbors
     import triform.pipeline.train
@@ -90,7 +89,7 @@ def serve():
         if child == 0:
             os.environ.update(command["env"])
             sys.argv = ["triform", *command["argv"]]
-            with open(command["log"], "ab") as log:
+            with Path(command["log"]).open("ab") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
             main()

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from triform.errors import DataError, Stopped, UsageError
-from triform.experiment import Experiment, from_resolved, load, resolved
+from triform.experiment import Experiment, from_resolved, load
 from triform.pipeline.prepare import located, prepare
 from triform.run.folder import Json, RunFolder
 from triform.training.process import tame_threads
@@ -58,7 +58,7 @@ def train_here(
     if (result := folder.result()) is not None:
         say(f"{folder.path} is finished, and finished runs are final.")
         return result
-    manifest = prepare(experiment)
+    manifest = prepare(experiment, progress=lambda _done, _total: _heed(stop))
     try:
         return training.train(
             experiment,
@@ -71,6 +71,12 @@ def train_here(
         )
     except Stopped as error:
         raise Stopped(error.got, do=f"to go on: triform train --resume {folder.path}") from error
+
+
+def _heed(stop: StopRequest) -> None:
+    """Preparing has no state to commit: what is done is done, and the rest is done next time."""
+    if stop.reason is not None:
+        raise Stopped(f"Stopped while the data was prepared ({stop.reason})", do="start the same command again to go on")
 
 
 def _choose(
@@ -115,11 +121,11 @@ def _take_over() -> float | None:
 
 
 def _log_to(stream: Any, *, verbose: bool) -> None:
-    logging.basicConfig(
-        stream=stream,
-        level=logging.INFO if verbose or LIVENESS_FD in os.environ else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    """Warnings for a person, everything for a supervisor's log; the run's own log under `logs/` has everything too."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setLevel(logging.INFO if verbose or LIVENESS_FD in os.environ else logging.WARNING)
+    logging.getLogger().addHandler(handler)
 
 
 def experiment_of(folder: RunFolder, *, prepared_dir: Path | None = None) -> Experiment:
@@ -152,8 +158,8 @@ def set_epochs_here(folder: RunFolder, num_epochs: int) -> int:
     return set_epochs(folder, experiment_of(folder).data.prepared_folder(), num_epochs, key=uuid4().hex)
 
 
-def settings_of(experiment: Experiment) -> list[tuple[str, str]]:
-    """Every field of the resolved tree by its dotted path."""
+def settings_of(folder: RunFolder) -> list[tuple[str, str]]:
+    """Every field of the tree a run was started with, by its dotted path."""
 
     def flat(tree: Json, prefix: str) -> list[tuple[str, str]]:
         rows = []
@@ -161,4 +167,4 @@ def settings_of(experiment: Experiment) -> list[tuple[str, str]]:
             rows += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
         return rows
 
-    return flat(resolved(experiment), "")
+    return flat((folder.identity() or {}).get("experiment", {}), "")

@@ -1,12 +1,13 @@
 """What watches a run from outside: a status file, TensorBoard, drawn curves. Nothing of it reaches the weights."""
 
+import json
 import os
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triform.files import replace_quickly
 from triform.run.folder import RunFolder
 from triform.run.metrics_log import Row, history
 from triform.run.ownership import Ownership
@@ -99,20 +100,21 @@ class PlotObserver:
 
     def on_step(self, progress: Progress, _scalars: Mapping[str, float], _lr: float) -> None:
         if progress.step % self.every == 0:
-            draw(self.owner.folder, self.owner.generation)
+            draw(self.owner.folder, history(self.owner.folder, self.owner.generation))
 
     def on_validation(self, _progress: Progress, _metrics: Mapping[str, float]) -> None:
         """Drawn by the step."""
 
 
-def draw(folder: RunFolder, generation: int) -> Path:
-    """Draw the history up to now as `plots/curves.png`."""
+def draw(folder: RunFolder, rows: list[Row]) -> None:
+    """Draw the history as `plots/curves.png` and write it as `metrics_history.json`."""
     from triform.report.plots import draw_curves
 
+    told = [{"step": row.step, "split": row.split, "name": row.name, "value": row.value} for row in rows]
+    replace_quickly(folder.path / "metrics_history.json", json.dumps(told).encode())
     path = folder.path / "plots" / "curves.png"
     path.parent.mkdir(exist_ok=True)
-    draw_curves(path, curves(history(folder, generation)))
-    return path
+    draw_curves(path, curves(rows))
 
 
 def curves(rows: list[Row]) -> tuple["Curves", ...]:

@@ -1,6 +1,5 @@
 """Put a run's report together: what its task shows, its history, its settings."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,15 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from triform.data.manifest import Manifest, load_manifest
-from triform.files import write_durably
 from triform.pipeline.evaluate import evaluate
 from triform.pipeline.local import experiment_of, settings_of
-from triform.pipeline.observers import curves
+from triform.pipeline.observers import draw
 from triform.report.page import write_report as write_page
 from triform.report.panels import Event, Events, Fact, KeyValues, Report, Table
-from triform.report.plots import draw_curves
 from triform.run.folder import Json, RunFolder
-from triform.run.metrics_log import Row, history
+from triform.run.metrics_log import history
 from triform.run.ownership import claims
 from triform.run.status import read_outcome
 
@@ -29,7 +26,7 @@ def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path
     metrics = evaluate(folder, prepared_dir=prepared_dir)
     result, experiment = folder.result() or {}, experiment_of(folder, prepared_dir=prepared_dir)
     rows = history(folder, result["history"]["generation"], result["history"]["metrics_bytes"])
-    _write_history(folder, rows)
+    draw(folder, rows)
     task = experiment.task.build()
     with np.load(folder.evaluation / "arrays.npz", allow_pickle=False) as arrays:
         shown = task.panels(dict(arrays), rows)
@@ -38,18 +35,11 @@ def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path
         title=experiment.name,
         subtitle=f"{experiment.task.kind.replace('_', ' ')}, {result['steps']} steps",
         facts=tuple(_facts(result, metrics)),
-        panels=(*shown, _events(folder), *_quarantined(manifest), KeyValues("Settings", tuple(settings_of(experiment)))),
+        panels=(*shown, _events(folder), *_quarantined(manifest), KeyValues("Settings", tuple(settings_of(folder)))),
         footer=_footer(folder, result),
     )
     write_page(folder.report, report)
     return folder.report
-
-
-def _write_history(folder: RunFolder, rows: list[Row]) -> None:
-    told = [{"step": row.step, "split": row.split, "name": row.name, "value": row.value} for row in rows]
-    write_durably(folder.path / "metrics_history.json", json.dumps(told).encode())
-    (folder.path / "plots").mkdir(exist_ok=True)
-    draw_curves(folder.path / "plots" / "curves.png", curves(rows))
 
 
 def _facts(result: Json, metrics: Json) -> Iterator[Fact]:
@@ -76,7 +66,7 @@ def _events(folder: RunFolder) -> Events:
             rows.append(Event("", "killed", f"generation {number} ended without a word"))
         else:
             rows.append(Event(_time(outcome["time"]), outcome["kind"], outcome["text"]))
-    return Events("History of the run", tuple(rows), note=f"{len(claims(folder))} generations; times are UTC.")
+    return Events("History of the run", tuple(rows), note="Every start of a trainer is a generation. Times are UTC.")
 
 
 def _time(seconds: float) -> str:

@@ -154,6 +154,8 @@ class _Session:
         record = {"base": base.pointer if base else None, "environment": environment, "warnings": warnings, "asked_by": _asked_by()}
         owner = take_claim(self.folder, record)
         with self._outcome(owner):
+            begun = f"from step {base.progress.step}" if base else "from the beginning"
+            logger.info("generation %d %s; %s", owner.generation, begun, environment)
             for warning in warnings:
                 logger.warning("%s", warning["text"])
             return self._train(owner, backend, environment, base, train_clouds, val_clouds)
@@ -229,6 +231,7 @@ class _Session:
         def commit(step: int, state: State, numbers: Json) -> None:
             log.sync()
             write_commit(owner, step, state, {**meta, **numbers})
+            logger.info("checkpoint at step %d", step)
             status.on_commit(step)
             collect(owner, keep_last=keep.keep_last, keep_every=keep.keep_every, best_step=numbers["progress"]["best"]["step"])
 
@@ -241,15 +244,34 @@ class _Session:
 
     @contextmanager
     def _outcome(self, owner: Ownership) -> Iterator[None]:
-        """Record how the generation ended; one that says nothing was killed."""
+        """Keep the generation's log, and record how it ended; one that says nothing was killed."""
         try:
-            yield
+            with _logging_to(self.folder.log(owner.generation)):
+                yield
         except TriformError as error:
             ending = {"exit_code": error.exit_code, "kind": type(error).__name__, "text": error.got, "time": time.time()}
             with suppress(TriformError):
                 write_outcome(self.folder, owner.generation, ending)
             raise
         write_outcome(self.folder, owner.generation, {"exit_code": 0, "kind": "finished", "text": "", "time": time.time()})
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Write what the package logs to `path` too."""
+    path.parent.mkdir(exist_ok=True)
+    handler, root = logging.FileHandler(path), logging.getLogger("triform")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setLevel(logging.INFO)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
 
 
 def _load(loop: Loop, base: Base) -> None:

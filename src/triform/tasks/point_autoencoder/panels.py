@@ -37,13 +37,14 @@ class HistoryRow(Protocol):
 def panels(evaluation: Evaluation, history: Iterable[HistoryRow]) -> tuple[Panel, ...]:
     """Return the panels in the order in which they are read."""
     rows = list(history)
-    found = (metric_table(evaluation), cloud_pairs(evaluation), *curves(rows), *extremes(evaluation), embedding_map(evaluation))
+    pairs = [cloud_pairs(evaluation, split) for split in dict.fromkeys((evaluation.shown, "train"))]
+    found = (metric_table(evaluation), *pairs, *curves(rows), *extremes(evaluation), embedding_map(evaluation))
     return tuple(panel for panel in found if panel is not None)
 
 
 def metric_table(evaluation: Evaluation) -> Table:
     """Means by split and by who drew; the model's row on the shown split is the one that matters."""
-    lengths = ("cd_l2_unit", "hausdorff_95_unit")
+    lengths = ("cd_l2_unit",)
     rows: list[tuple[Cell, ...]] = []
     emphasize = 0
     for split_name, split in evaluation.splits.items():
@@ -65,12 +66,12 @@ def metric_table(evaluation: Evaluation) -> Table:
     )
 
 
-def cloud_pairs(evaluation: Evaluation) -> CloudPairs:
-    """Best, median and worst cloud of the shown split."""
-    split = evaluation.splits[evaluation.shown]
+def cloud_pairs(evaluation: Evaluation, name: str) -> CloudPairs:
+    """Best, median and worst cloud of a split."""
+    split = evaluation.splits[name]
     axis = cast(Literal["x", "y", "z"], evaluation.up_axis)
     pairs = tuple(_pair(exhibit) for exhibit in split.exhibits)
-    return CloudPairs(f"Reconstructions, {evaluation.shown}", pairs, evaluation.unit, axis, note="Colour: distance to the nearest point.")
+    return CloudPairs(f"Reconstructions, {name}", pairs, evaluation.unit, axis, note="Colour: distance to the nearest point.")
 
 
 def _pair(exhibit: Exhibit) -> CloudPair:

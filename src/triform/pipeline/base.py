@@ -1,0 +1,110 @@
+"""What a generation goes on from: a commit of its own run, or a checkpoint of another one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from triform.errors import ConfigConflict, DataError
+from triform.experiment import Experiment
+from triform.run.commit import Commit, State, commits, newest_good, read_commit
+from triform.run.folder import Json, RunFolder
+from triform.run.horizon import add_horizon, read_horizons
+from triform.training.early_stopping import Best
+from triform.training.loop import Progress
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a generation goes on from."""
+
+    state: State
+    progress: Progress
+    environment: Json
+    data_digest: str
+    pointer: Json | None
+    """generation, step and metrics_bytes of the commit in this run; None if it came from another run."""
+    warnings: tuple[str, ...] = ()
+
+
+def find_checkpoint(path: Path) -> tuple[RunFolder, Commit]:
+    """The run and the commit that a path under `ckpt/` or `commits/` names. Raises: DataError."""
+    name, folder = path.name.split(".")[0], RunFolder(path.resolve().parent.parent)
+    found = [commit for commit in commits(folder) if commit.name == name]
+    if not found:
+        raise DataError(
+            f"{path} is no checkpoint of a run",
+            expected="a file under a run's ckpt/ or commits/",
+            do=f"name one of: {', '.join(str(commit.payload(folder)) for commit in commits(folder)[:5]) or 'none is there'}",
+        )
+    return folder, found[0]
+
+
+def pointer_to(parent: Path | None) -> Json | None:
+    """What `run.json` keeps of the checkpoint that a run began from."""
+    if parent is None:
+        return None
+    folder, commit = find_checkpoint(parent)
+    return {"run": str(folder.path), "commit": commit.name}
+
+
+def refuse_other_parent(folder: RunFolder, *, recorded: Json | None, asked: Json | None) -> None:
+    """Raises: ConfigConflict: the run began from something else than the checkpoint that is asked for."""
+    if asked is not None and recorded != asked:
+        began = f"from {recorded['commit']} of {recorded['run']}" if recorded else "from the beginning"
+        raise ConfigConflict(
+            f"The run in {folder.path} began {began}, not from {asked['commit']} of {asked['run']}",
+            expected="the checkpoint it began from, or a folder without a run",
+            do=f"give another --name or --output-dir; `triform train --resume {folder.path}` goes on with this one",
+        )
+
+
+def read_base(folder: RunFolder, experiment: Experiment, *, parent: Json | None, data_digest: str) -> Base | None:
+    """The newest good commit; else the checkpoint that the run begins from; None where it begins at step 0.
+
+    Args:
+        parent: what `run.json` keeps of that checkpoint.
+        data_digest: of the prepared data to go on with.
+    Raises: DataError: no checkpoint can be read, or the run was trained on other data.
+    """
+    if (found := newest_good(folder)) is not None:
+        commit, state, record = found
+        _refuse_other_data(folder, record, data_digest)
+        pointer = {"generation": commit.generation, "step": commit.step, "metrics_bytes": record["metrics_bytes"]}
+        warnings = tuple(f"checkpoint {text}; went on from {commit.name}" for text in record["skipped"])
+        return Base(state, Progress.from_json(record["progress"]), record["environment"], record["data_digest"], pointer, warnings)
+    if broken := commits(folder):
+        raise DataError(
+            f"None of the {len(broken)} checkpoints in {folder.checkpoints} can be read ({read_commit(folder, broken[0])})",
+            expected="one that fits its recorded digest",
+            do="restore the folder from a copy, or start again under another run name",
+        )
+    return None if parent is None else _from_parent(folder, experiment, parent, data_digest)
+
+
+def _refuse_other_data(folder: RunFolder, record: Json, data_digest: str) -> None:
+    if record["data_digest"] != data_digest:
+        raise DataError(
+            f"The prepared data is not what {folder.path} was trained on until step {record['step']}",
+            expected=f"digest {record['data_digest']}, got {data_digest}",
+            do="give the folder of the old data with --prepared-dir, or start a run with another name",
+        )
+
+
+def _from_parent(folder: RunFolder, experiment: Experiment, parent: Json, data_digest: str) -> Base:
+    """Another run's state. Its best model counts only where it was measured in the same way, and the parent's lengthening holds
+    where this run does not name a length of its own."""
+    other = RunFolder(Path(parent["run"]))
+    found = {commit.name: commit for commit in commits(other)}.get(parent["commit"])
+    contents = "it is gone" if found is None else read_commit(other, found)
+    if isinstance(contents, str):
+        raise DataError(f"{parent['commit']} of {other.path} can't be used: {contents}", do="start from another checkpoint of that run")
+    state, record = contents
+    before = (other.identity() or {})["experiment"]["training"]
+    if before["num_epochs"] == experiment.training.num_epochs:
+        for number, (from_step, num_epochs) in enumerate(read_horizons(other)):
+            if from_step <= record["step"]:
+                add_horizon(folder, num_epochs, from_step=from_step, key=f"parent{number}")
+    best = Progress.from_json(record["progress"]).best
+    if before["monitor"] != experiment.training.monitor or record["data_digest"] != data_digest:
+        best, state = Best(), {name: array for name, array in state.items() if not name.startswith("best/")}
+    progress = Progress(record["step"], best, finished_early=best.exhausted(experiment.training.patience))
+    return Base(state, progress, record["environment"], record["data_digest"], None)

@@ -3,7 +3,7 @@
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,14 +22,14 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise DiskFull(
                 f"The disk that holds {path} is full ({error.strerror})",
-                expected="room for the next checkpoint",
-                do="free some space and start the same command again; the last commit is intact",
+                expected="room for what is to be written",
+                do="free some space and start the same command again; what was there is intact",
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}:
             raise CannotWrite(
                 f"{path} can't be written ({error.strerror})",
                 expected="a folder this user may write",
-                do="change its permissions or give another --output-dir",
+                do="change its permissions, or give another --output-dir or --prepared-dir",
             ) from error
         raise
 
@@ -44,7 +44,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_serial)}.tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}-{next(_serial)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -56,15 +56,38 @@ def _write_temporary(path: Path, data: bytes) -> Path:
     return temporary
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: temporary name, fsync, rename, fsync of the folder.
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Replace every file by its data: all to temporary names, fsynced, then all renamed, then their folders fsynced, which waits for
+    a folder once. Safe beside another thread or process that writes the same files.
 
     Raises: DiskFull, CannotWrite.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(_write_temporary(path, data), path)
-        fsync_folder(path.parent)
+    temporaries: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporaries[path] = _write_temporary(path, data)
+        for path, temporary in temporaries.items():
+            with disk_errors(path):
+                os.replace(temporary, path)
+    except BaseException:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    flush_folders(path.parent for path in files)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`. Raises: DiskFull, CannotWrite."""
+    write_all({path: data})
+
+
+def flush_folders(folders: Iterable[Path]) -> None:
+    """Make the names in these folders as durable as the files."""
+    for folder in set(folders):
+        with disk_errors(folder):
+            fsync_folder(folder)
 
 
 def create_durably(path: Path, data: bytes) -> bool:

@@ -236,7 +236,7 @@ def test_what_on_file_raises_ends_the_batch(raw: Path, settings_for: SettingsFor
 
 _KILLED = """
 import os, signal, sys
-from triform.data import durable_files
+import triform.files
 from triform.data.config import CloudSettings
 from triform.data.prepare import prepare
 
@@ -248,7 +248,7 @@ def killed(source, target):
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
-durable_files.os.replace = killed
+triform.files.os.replace = killed
 prepare(CloudSettings(data_dir=sys.argv[1], num_points=64))
 """
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from triform.data.config import CloudRecipe, CloudSettings
-from triform.data.durable_files import disk_errors, write_all
 from triform.data.manifest import MANIFEST_NAME, digest_of, read_object, recipe_of
 from triform.data.raw_files import RawFile, RawFiles
 from triform.data.sampled_cloud import STEP_VERSION
 from triform.data.split import Split, assign_splits
 from triform.errors import CannotWrite, DataError
+from triform.files import disk_errors, write_all
 
 _BATCH_SIZE = 32
 _FORMAT = "triform preparation plan"

@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from triform.data.config import CloudRecipe, CloudSettings
-from triform.data.durable_files import flush_folders, write_all
 from triform.data.manifest import MANIFEST_NAME, CloudRecord, Manifest, cloud_path, load_manifest, make_manifest, read_object, recipe_of
 from triform.data.plan import Plan, load_plan, plan
 from triform.data.quarantine import BadFile, Quarantined, as_lines, refuse_too_many
@@ -21,6 +20,7 @@ from triform.data.raw_files import RawFile, Read, open_raw_files
 from triform.data.sampled_cloud import STEP_VERSION, sample_cloud
 from triform.data.split import Split, join_groups
 from triform.errors import DataError
+from triform.files import flush_folders, write_all
 
 __all__ = ["finalize", "load_plan", "plan", "prepare", "prepare_batch", "prepared_already"]
 

@@ -1,7 +1,7 @@
 # `make demo` and `make test` work on a fresh machine with Python 3.11 or newer and git; everything goes into .venv.
 SHELL := /bin/bash
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3.14 python3; do \
-	command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$name && break; done)
+PYTHON := $(or $(PYTHON),$(shell for name in python3.13 python3.12 python3.11 python3.14 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done))
 BIN := .venv/bin
 READY := .venv/.ready
 export OMP_WAIT_POLICY ?= passive

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -89,7 +90,9 @@ def evaluate(run: Run, *, prepared_dir: Path | None = None) -> None:
     """Measure a finished run's model beside floor and baselines."""
     from triform.pipeline.evaluate import evaluate as evaluate_run
     from triform.terminal import say, show_metrics
+    from triform.training.stopping import end_with_supervisor
 
+    end_with_supervisor()
     folder = _folder_of(run)
     evaluate_run(folder, prepared_dir=prepared_dir, say=say)
     show_metrics(folder)
@@ -100,7 +103,9 @@ def report(run: Run, *, prepared_dir: Path | None = None) -> None:
     """Write a run's report: one HTML file that opens offline."""
     from triform.pipeline.report import write_report
     from triform.terminal import say
+    from triform.training.stopping import end_with_supervisor
 
+    end_with_supervisor()
     say(str(write_report(_folder_of(run), prepared_dir=prepared_dir)))
 
 
@@ -234,7 +239,8 @@ def _asked(words: tuple[str, ...], output_dir: Path | None, *, address: str | No
     loaded = _load(words)
     experiment = located(loaded.experiment)
     folder = run_folder(experiment, output_dir)
-    return Asked(experiment=experiment, folder=folder, overrides=loaded.overrides, address=address, detach=detach)
+    command = shlex.join(["triform", *sys.argv[1:]])
+    return Asked(experiment=experiment, folder=folder, overrides=loaded.overrides, address=address, detach=detach, command=command)
 
 
 def _folder_of(run: str) -> "RunFolder":

@@ -12,7 +12,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from triform.durable.lease import LeaseLost, confirm
+from triform.durable.lease import LeaseLost, WorkerStopping, confirm
 from triform.durable.messages import (
     BatchRequest,
     EpochsRequest,
@@ -38,9 +38,15 @@ def refusal(error: TriformError) -> ApplicationError:
 async def _in_thread(work: Callable[[], Any]) -> Any:
     """Run blocking work beside the event loop, heartbeats going on; a cancellation waits for its end."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
         activity.heartbeat(_stage_details())
-        await asyncio.wait({task}, timeout=1.0)
+        try:
+            await asyncio.wait({task}, timeout=1.0)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
     try:
         return task.result()
     except TriformError as error:
@@ -122,10 +128,10 @@ async def train_activity(request: RunRequest) -> TrainResult:
     """
     folder = RunFolder(Path(request.run_folder))
     while folder.result() is None:
-        await _own(folder)
+        await _own(folder, request.policies)
         command = ["train", "--resume", str(folder.path), "--prepared-dir", request.prepared_dir]
         await _child(folder, command, request.policies, take_over=True)
-    await _own(folder)
+    await _own(folder, request.policies)
     return _trained(folder.result() or {})
 
 
@@ -136,7 +142,7 @@ async def evaluate_activity(request: RunRequest) -> EvaluateResult:
     for verb in ("evaluate", "report"):
         await _child(folder, [verb, str(folder.path), "--prepared-dir", request.prepared_dir], request.policies)
     metrics = read_json(folder.evaluation / "metrics.json") or {}
-    await _own(folder)
+    await _own(folder, request.policies)
     return EvaluateResult(metrics=metrics.get("headline", {}), report_path=str(folder.report))
 
 
@@ -148,12 +154,14 @@ def _trained(result: Json) -> TrainResult:
     return TrainResult(**{name: result[name] for name in ("model_path", "state_digest", "steps", "generations")})
 
 
-async def _own(folder: RunFolder) -> None:
-    """Raises: ApplicationError: another attempt has this activity; nobody will read it."""
+async def _own(folder: RunFolder, policies: Policies) -> None:
+    """Raises: ApplicationError: the worker is stopping, or another attempt has this activity and nobody will read this."""
     try:
         await confirm(heartbeat_details(folder))
     except LeaseLost as error:
         raise ApplicationError("another attempt owns this activity", type="LostOwnership") from error
+    except WorkerStopping as error:
+        raise _again("TrainerPreempted", "the worker is stopping", policies.preempted_retry, quiet=True) from error
 
 
 def heartbeat_details(folder: RunFolder) -> Json:
@@ -234,6 +242,8 @@ def translated(ending: _Ending, policies: Policies) -> ApplicationError:
         return _again("TrainerPreempted", text or "stopped with a checkpoint", policies.preempted_retry, quiet=True)
     if ending.code == 74:
         return _again("DiskFull", text, policies.disk_retry)
+    if ending.code == 76:  # the server asks us, so a later owner is gone or a stray
+        return _again("LostOwnership", text, policies.crashed_retry)
     if ending.code < 0:
         return _again("TrainerKilled", f"killed by signal {-ending.code}", policies.killed_retry)
     if kind:

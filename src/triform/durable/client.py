@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -16,12 +17,12 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from triform.durable.messages import PipelineRequest, PipelineResult
 from triform.durable.policies import queue
-from triform.errors import BY_EXIT_CODE, ConfigConflict, TriformError, UsageError
+from triform.errors import BY_EXIT_CODE, ConfigConflict, RunInUse, Stopped, TriformError, UsageError
 
 Handle = WorkflowHandle[Any, PipelineResult]
 
@@ -92,20 +93,29 @@ async def steer(client: Client, identifier: str, update: str, arguments: Sequenc
 
 
 async def outcome(handle: Handle) -> PipelineResult:
-    """Wait for the end. Raises: the TriformError that a worker reported, with its exit code."""
+    """Wait for the end. Raises: the TriformError that a worker reported, with its exit code; RPCError: the server is away."""
     try:
         return await handle.result(rpc_timeout=timedelta(seconds=10))
     except WorkflowFailureError as error:
         raise as_ours(error) from error
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise TriformError(
+            f"The server no longer knows {handle.id}", expected="its history", do="start the same command again: the checkpoints are kept"
+        ) from error
 
 
 def as_ours(error: BaseException) -> TriformError:
     """The failure of a workflow as one of our own errors."""
-    kinds = {cls.__name__: cls for cls in BY_EXIT_CODE.values()}
+    kinds = {cls.__name__: cls for cls in (*BY_EXIT_CODE.values(), RunInUse)}
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ApplicationError) and cause.type in kinds:
             return kinds[cause.type](cause.message)
+        if isinstance(cause, CancelledError | TerminatedError):
+            ended = "cancelled" if isinstance(cause, CancelledError) else "terminated"
+            return Stopped(f"The workflow was {ended}; its last checkpoint is kept", do="start the same command again to go on")
         cause = cause.__cause__
     return TriformError(f"The run failed: {root_message(error)}", do="read the run's logs/ folder")
 
@@ -139,8 +149,11 @@ async def snapshot(client: Client, identifier: str) -> Snapshot:
         return Snapshot("unknown", {}, status="NOT_FOUND")
     status = found.status.name if found.status else "UNKNOWN"
     pending = list(found.raw_description.pending_activities)
-    if status != "RUNNING" or not pending:
-        return Snapshot("starting" if status == "RUNNING" else "done", {}, "a worker" if status == "RUNNING" else "", status)
+    if status != "RUNNING":
+        return Snapshot("done", {}, status=status)
+    if not pending:
+        decides = found.raw_description.HasField("pending_workflow_task")
+        return Snapshot("starting", {}, "a worker") if decides else Snapshot("paused", {}, "`triform resume`")
     newest = max(pending, key=lambda item: item.scheduled_time.ToNanoseconds())
     payloads = newest.heartbeat_details.payloads
     details = json.loads(payloads[0].data) if payloads else {}
@@ -153,8 +166,9 @@ def _stage(activity_type: str) -> str:
 
 def _waits_for(pending: Any) -> str:
     """Why a scheduled activity is not running; empty while it runs."""
-    started = 2  # PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-    if pending.state == started:
+    if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED:
+        return "`temporal activity unpause`"
+    if pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return ""
     kind, text = pending.last_failure.application_failure_info.type, pending.last_failure.message
     if kind == "DiskFull":

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +21,26 @@ def prefix(folder: Path) -> str:
     return f"{PREFIX}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
-def hold_worker_lock(folder: Path) -> int | None:
-    """A worker's claim on the run's queues, held until its process ends; None where another worker has it."""
+def hold_worker_lock(folder: Path, *, patience_s: float = 0.0) -> int | None:
+    """A worker's claim on the run's queues, held until its process ends; None where another worker has it.
+
+    Args: patience_s: whoever only looks whether a worker lives holds the lock for a moment, which a new worker must sit out.
+    """
     path = folder / WORKER_LOCK
     with disk_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.02)
+        else:
+            return descriptor
 
 
 def worker_lives(folder: Path) -> bool:

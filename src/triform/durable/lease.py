@@ -17,6 +17,10 @@ class LeaseLost(Exception):
     """The server gave this activity to another attempt, or forgot it."""
 
 
+class WorkerStopping(Exception):
+    """The worker was asked to stop before the server answered."""
+
+
 async def confirmed(details: object) -> bool:
     """True if the server acknowledged this attempt, False if it can't be reached. Raises: LeaseLost."""
     handle = activity.client().get_async_activity_handle(task_token=activity.info().task_token)
@@ -34,7 +38,9 @@ async def confirmed(details: object) -> bool:
 
 
 async def confirm(details: object, *, pause_s: float = 1.0) -> None:
-    """Wait until the server acknowledges this attempt. Raises: LeaseLost."""
+    """Wait until the server acknowledges this attempt. Raises: LeaseLost, WorkerStopping."""
     while not await confirmed(details):
+        if activity.is_worker_shutdown():
+            raise WorkerStopping
         activity.heartbeat(details)
         await asyncio.sleep(pause_s)

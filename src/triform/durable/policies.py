@@ -1,6 +1,10 @@
 """How long things may take and how soon they are tried again; a local and a cluster profile."""
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import dataclass, replace
+
+from triform.errors import UsageError
 
 PREFIX = "triform"
 
@@ -67,6 +71,22 @@ CLUSTER = Policies(
     stop_grace=75.0,
     stall=900.0,
 )
+
+
+def local() -> Policies:
+    """Those of the user's own server: LOCAL, with the fields that TRIFORM_POLICIES names as JSON in place of its own.
+
+    Raises: UsageError: the variable is no JSON object, or names something else.
+    """
+    told = os.environ.get("TRIFORM_POLICIES", "{}")
+    try:
+        return replace(LOCAL, **{name: float(seconds) for name, seconds in json.loads(told).items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"TRIFORM_POLICIES is {told!r} ({error})",
+            expected='seconds by name, such as {"heartbeat_timeout": 10}',
+            do="correct the variable or unset it",
+        ) from error
 
 
 def queue(prefix: str, kind: str) -> str:

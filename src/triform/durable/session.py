@@ -18,9 +18,10 @@ from triform.durable.client import Handle, Snapshot
 from triform.durable.connection import Target, connect, resolve_target
 from triform.durable.dev_server import ServerLease, running, use_server
 from triform.durable.messages import PipelineRequest, PipelineResult
-from triform.durable.policies import CLUSTER, LOCAL, PREFIX, Policies
+from triform.durable.policies import CLUSTER, PREFIX, local
 from triform.errors import ServerUnreachable, Stopped, TriformError, UsageError
 from triform.experiment import Experiment, fingerprint, resolved
+from triform.run.commit import commits
 from triform.run.folder import RunFolder, to_json
 from triform.run.status import read_status
 
@@ -37,7 +38,8 @@ class Asked:
     overrides: Sequence[str] = ()
     address: str | None = None
     detach: bool = False
-    policies: Policies | None = None
+    command: str = "the same command"
+    """How to start this run again."""
     say: Callable[[str], None] = print
     show: Callable[[Snapshot], None] = lambda _: None
     """Called with each new look at the run."""
@@ -91,7 +93,7 @@ async def _begin(asked: Asked, client: Client, *, own_server: bool) -> _Watched:
         overrides=list(asked.overrides),
         prefix=embedded.prefix(path) if own_server else PREFIX,
         max_parallel=max(2, os.cpu_count() or 1) if own_server else 32,
-        policies=asked.policies or (LOCAL if own_server else CLUSTER),
+        policies=local() if own_server else CLUSTER,
     )
     identifier = runs.workflow_id(asked.experiment.name, path if own_server else None)
     handle = await runs.start_or_attach(client, request, identifier=identifier, own_server=own_server)
@@ -120,6 +122,8 @@ async def _follow(watched: _Watched, lease: ServerLease | None = None) -> Pipeli
             try:
                 look = await runs.snapshot(watched.client, watched.handle.id)
                 seen = time.monotonic()
+                if look.closed:
+                    return await runs.outcome(watched.handle)
             except RPCError as error:
                 look = Snapshot("server away", {}, "the Temporal server")
                 if lease is not None:
@@ -129,14 +133,12 @@ async def _follow(watched: _Watched, lease: ServerLease | None = None) -> Pipeli
                         "The Temporal server has been silent for 60 s", do="the run goes on there; attach again"
                     ) from error
             watched.asked.show(_with_status(look, watched.asked.folder))
-            if look.closed:
-                return await runs.outcome(watched.handle)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(interrupted.wait(), LOOK_S)
         return await _interrupt(watched)
     finally:
         if watched.worker is not None:
-            await asyncio.to_thread(watched.worker.stop, (watched.asked.policies or LOCAL).graceful_shutdown)
+            await asyncio.to_thread(watched.worker.stop, local().graceful_shutdown)
 
 
 def _listen(interrupted: asyncio.Event, watched: _Watched) -> None:
@@ -152,11 +154,13 @@ def _listen(interrupted: asyncio.Event, watched: _Watched) -> None:
 
 
 async def _interrupt(watched: _Watched) -> PipelineResult:
-    if watched.worker is not None:
-        watched.asked.say("Stopping: the trainer commits a checkpoint (Ctrl-C again stops at once) ...")
-        await asyncio.to_thread(watched.worker.stop, (watched.asked.policies or LOCAL).graceful_shutdown)
-        raise Stopped("Stopped; a checkpoint is committed", do="start the same command again to go on")
-    raise Stopped("No longer watching; the run goes on elsewhere", do="start the same command again to watch, `triform stop` to end it")
+    asked = watched.asked
+    if watched.worker is None:
+        raise Stopped("No longer watching; the run goes on elsewhere", do=f"to watch again: {asked.command}; to end it: triform stop")
+    asked.say("Stopping: the trainer commits a checkpoint (Ctrl-C again stops at once) ...")
+    await asyncio.to_thread(watched.worker.stop, local().graceful_shutdown)
+    newest = next((f"at step {commit.step}" for commit in commits(asked.folder)), "not there yet")
+    raise Stopped(f"Stopped; the newest checkpoint is {newest}", do=f"to go on: {asked.command}")
 
 
 async def _keep_worker(watched: _Watched) -> None:
@@ -229,13 +233,13 @@ async def work(kind: str, *, address: str | None, folder: Path | None = None, un
         await serve(await connect(target), kind, prefix=PREFIX, policies=CLUSTER)  # type: ignore[arg-type]
         return
     with await asyncio.to_thread(use_server) as lease:
-        held = embedded.hold_worker_lock(folder)
+        held = await asyncio.to_thread(embedded.hold_worker_lock, folder, patience_s=2.0)
         if held is None:
             return
         client = await connect(Target(address=lease.address))
         reviving = asyncio.ensure_future(_revive(lease))
         try:
-            await serve(client, "all", prefix=embedded.prefix(folder), policies=LOCAL, until_closed=until_closed)
+            await serve(client, "all", prefix=embedded.prefix(folder), policies=local(), until_closed=until_closed)
         finally:
             reviving.cancel()
 

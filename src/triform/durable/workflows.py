@@ -45,16 +45,9 @@ class MLPipelineWorkflow:
         self._request = request
         self._prepared = prepared = await self._preprocess(request)
         trained = await self._training(request, prepared)
-        self._stage = "evaluate"
-        evaluated: EvaluateResult = await workflow.execute_activity(
-            "evaluate_activity",
-            RunRequest(request.run_folder, prepared.prepared_dir, request.policies),
-            task_queue=queue(request.prefix, "gpu"),
-            result_type=EvaluateResult,
-            start_to_close_timeout=timedelta(seconds=request.policies.evaluate_timeout),
-            heartbeat_timeout=timedelta(seconds=request.policies.heartbeat_timeout),
-            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=request.policies.retry), maximum_attempts=5),
-        )
+        if workflow.cancellation_reason() is not None:  # it came as the training ended, whose result then hid it
+            raise asyncio.CancelledError
+        evaluated = await self._evaluate(request, prepared)
         self._stage = "done"
         await workflow.wait_condition(workflow.all_handlers_finished)
         return PipelineResult(
@@ -109,10 +102,12 @@ class MLPipelineWorkflow:
             try:
                 return await self._train
             except ActivityError as error:
-                if workflow.cancellation_reason() is not None or not self._interrupted:
-                    raise
                 # A worker lost while it stopped surfaces as its own failure: the server does not retry a cancelled activity.
                 if not (is_cancelled_exception(error) or _was_cancelling(error)):
+                    raise
+                if workflow.cancellation_reason() is not None:
+                    raise asyncio.CancelledError from error
+                if not self._interrupted:
                     raise
             finally:
                 self._train = None
@@ -130,6 +125,24 @@ class MLPipelineWorkflow:
             retry_policy=RetryPolicy(initial_interval=wait, maximum_interval=wait, backoff_coefficient=1.0, maximum_attempts=0),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
+
+    async def _evaluate(self, request: PipelineRequest, prepared: Prepared) -> EvaluateResult:
+        self._stage = "evaluate"
+        while True:
+            try:
+                evaluated: EvaluateResult = await workflow.execute_activity(
+                    "evaluate_activity",
+                    RunRequest(request.run_folder, prepared.prepared_dir, request.policies),
+                    task_queue=queue(request.prefix, "gpu"),
+                    result_type=EvaluateResult,
+                    start_to_close_timeout=timedelta(seconds=request.policies.evaluate_timeout),
+                    heartbeat_timeout=timedelta(seconds=request.policies.heartbeat_timeout),
+                    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=request.policies.retry), maximum_attempts=5),
+                )
+                return evaluated
+            except ActivityError as error:
+                if not _was_preempted(error):  # workers that stopped burn attempts too, and say nothing of the evaluation
+                    raise
 
     async def _interrupt(self) -> None:
         """Stop the running segment, if any, and wait until its checkpoint is acknowledged."""
@@ -162,14 +175,13 @@ class MLPipelineWorkflow:
     @workflow.update
     async def set_epochs(self, num_epochs: int) -> int:
         """Change the run's length; returns the step from which it holds."""
-        info = workflow.current_update_info()
         prepared, request = self._prepared, self._asked()
-        if prepared is None or info is None:
+        if prepared is None:
             raise ApplicationError("the data is still being prepared: try again once training has begun", type="TooEarly")
         self._changing += 1
         try:
             await self._interrupt()
-            argument = EpochsRequest(request.run_folder, prepared.prepared_dir, num_epochs, info.id)
+            argument = EpochsRequest(request.run_folder, prepared.prepared_dir, num_epochs, workflow.uuid4().hex)
             step: int = await self._cpu("set_epochs_activity", argument, int, request.policies)
             return step
         finally:
@@ -209,3 +221,7 @@ class MLPipelineWorkflow:
 
 def _was_cancelling(error: ActivityError) -> bool:
     return error.retry_state is not None and error.retry_state.name == "CANCEL_REQUESTED"
+
+
+def _was_preempted(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == "TrainerPreempted"

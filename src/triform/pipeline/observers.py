@@ -1,14 +1,15 @@
-"""What watches a run from outside: a status file, TensorBoard, drawn curves. Nothing of it reaches the weights."""
+"""What watches a run from outside: a status file, a log, TensorBoard, drawn curves. Nothing of it reaches the weights."""
 
 import json
+import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from triform.files import replace_quickly
-from triform.run.folder import RunFolder
+from triform.files import disk_errors, replace_quickly
+from triform.run.folder import Json, RunFolder
 from triform.run.metrics_log import Row, history
 from triform.run.ownership import Ownership
 from triform.run.status import write_status
@@ -18,15 +19,40 @@ from triform.training.loop import Progress
 if TYPE_CHECKING:
     from triform.report.panels import Curves
 
+logger = logging.getLogger(__name__)
+Show = Callable[[Json], None]
 SECONDS_BETWEEN_STATUS = 0.5
 
 
-class StatusObserver:
+def unseen(_status: Json) -> None:
+    """Where nobody looks on."""
+
+
+class Watcher:
+    """Does nothing; each kind overrides what it wants to know of."""
+
+    def on_step(self, progress: Progress, scalars: Mapping[str, float], lr: float, /) -> None:
+        """After each step."""
+
+    def on_validation(self, progress: Progress, metrics: Mapping[str, float], /) -> None:
+        """After each validation, before `on_step` of the same step."""
+
+    def before_commit(self) -> None:
+        """In the thread that commits: what was told of steps up to this commit must not be lost any more."""
+
+    def on_commit(self, step: int, /) -> None:
+        """In the thread that commits, once the commit counts."""
+
+    def close(self) -> None:
+        """When the run ends or stops."""
+
+
+class StatusObserver(Watcher):
     """Keeps the status file true, at most twice a second."""
 
-    def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int, total_steps: int) -> None:
+    def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int, total_steps: int, show: Show = unseen) -> None:
         self.owner, self.settings = owner, settings
-        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        self.steps_per_epoch, self.total_steps, self.show = steps_per_epoch, total_steps, show
         self.checkpoint: dict[str, Any] = {}
         self._begun, self._first_step, self._written = 0.0, -1, 0.0
 
@@ -37,62 +63,82 @@ class StatusObserver:
         if now - self._written < SECONDS_BETWEEN_STATUS and progress.step < self.total_steps:
             return
         self._written = now
-        steps_a_second = (progress.step - self._first_step) / max(now - self._begun, 1e-9)
-        left = (self.total_steps - progress.step) / steps_a_second if steps_a_second > 0 else None
-        write_status(
-            self.owner.folder,
-            self.owner.generation,
-            {
-                "stage": "train",
-                "generation": self.owner.generation,
-                "epoch": progress.step // self.steps_per_epoch,
-                "epochs": self.total_steps // self.steps_per_epoch,
-                "step": progress.step,
-                "steps": self.total_steps,
-                "loss": scalars.get("loss"),
-                "learning_rate": lr,
-                "monitor": self.settings.monitor,
-                "best": progress.best.value,
-                "samples_per_second": steps_a_second * self.settings.batch_size,
-                "seconds_left": left,
-                "checkpoint": self.checkpoint,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "time": time.time(),
-            },
-        )
-
-    def on_validation(self, _progress: Progress, _metrics: Mapping[str, float]) -> None:
-        """The next step writes the best value."""
+        status = {**self._standing(progress), **self._speed(progress, now), "loss": scalars.get("loss"), "learning_rate": lr}
+        write_status(self.owner.folder, self.owner.generation, status)
+        self.show(status)
 
     def on_commit(self, step: int) -> None:
         self.checkpoint = {"step": step, "time": time.time()}
 
+    def _standing(self, progress: Progress) -> Json:
+        return {
+            "stage": "train",
+            "generation": self.owner.generation,
+            "epoch": progress.step // self.steps_per_epoch,
+            "epochs": self.total_steps // self.steps_per_epoch,
+            "step": progress.step,
+            "steps": self.total_steps,
+            "monitor": self.settings.monitor,
+            "best": progress.best.value,
+            "checkpoint": self.checkpoint,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+        }
 
-class TensorBoardObserver:
+    def _speed(self, progress: Progress, now: float) -> Json:
+        steps_a_second = (progress.step - self._first_step) / max(now - self._begun, 1e-9)
+        left = (self.total_steps - progress.step) / steps_a_second if steps_a_second > 0 else None
+        return {"samples_per_second": steps_a_second * self.settings.batch_size, "seconds_left": left}
+
+
+class LogObserver(Watcher):
+    """Logs validations and checkpoints."""
+
+    def __init__(self, *, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+
+    def on_validation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        told = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+        epoch, best = progress.step // self.steps_per_epoch, ", the best so far" if progress.best.step == progress.step else ""
+        logger.info("epoch %d, step %d: %s%s", epoch, progress.step, told, best)
+
+    def on_commit(self, step: int) -> None:
+        logger.info("checkpoint at step %d", step)
+
+
+class TensorBoardObserver(Watcher):
     """Writes TensorBoard events; on resume it takes back those of steps that are trained again."""
 
     def __init__(self, folder: RunFolder, *, step: int, log_interval: int) -> None:
         from triform.report.tensorboard import EventWriter
 
-        self.writer = EventWriter(folder.path / "tensorboard", purge_step=step + 1)
-        self.log_interval = log_interval
+        self.path, self.log_interval = folder.path / "tensorboard", log_interval
+        self.writer = EventWriter(self.path, purge_step=step + 1)
 
     def on_step(self, progress: Progress, scalars: Mapping[str, float], lr: float) -> None:
         if progress.step % self.log_interval == 0:
-            for name, value in {**scalars, "learning_rate": lr}.items():
-                self.writer.scalar(progress.step, f"train/{name}", value)
+            self._write(progress.step, "train", {**scalars, "learning_rate": lr})
 
     def on_validation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self.writer.scalar(progress.step, f"val/{name}", value)
-        self.writer.flush()
+        self._write(progress.step, "val", metrics)
+
+    def before_commit(self) -> None:
+        """A later generation logs only what comes after the commit, so all before it must have left this process."""
+        with disk_errors(self.path):
+            self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        with disk_errors(self.path):
+            self.writer.close()
+
+    def _write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        with disk_errors(self.path):
+            for name, value in values.items():
+                self.writer.scalar(step, f"{split}/{name}", value)
 
 
-class PlotObserver:
+class PlotObserver(Watcher):
     """Draws the curves so far under `plots/` every few epochs."""
 
     def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int) -> None:
@@ -101,9 +147,6 @@ class PlotObserver:
     def on_step(self, progress: Progress, _scalars: Mapping[str, float], _lr: float) -> None:
         if progress.step % self.every == 0:
             draw(self.owner.folder, history(self.owner.folder, self.owner.generation))
-
-    def on_validation(self, _progress: Progress, _metrics: Mapping[str, float]) -> None:
-        """Drawn by the step."""
 
 
 def draw(folder: RunFolder, rows: list[Row]) -> None:

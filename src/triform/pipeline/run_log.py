@@ -1,15 +1,13 @@
 """A run's log under `logs/`, a file a generation: what it began from, validations, checkpoints, and how it ended."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from triform.files import disk_errors
-from triform.training.loop import Progress
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
-logger = logging.getLogger(__name__)
 
 
 class _LogFile(logging.FileHandler):
@@ -36,21 +34,3 @@ def logging_to(path: Path) -> Iterator[None]:
         package.removeHandler(file)
         package.setLevel(level)
         file.close()
-
-
-class LogObserver:
-    """Logs validations and checkpoints."""
-
-    def __init__(self, *, steps_per_epoch: int) -> None:
-        self.steps_per_epoch = steps_per_epoch
-
-    def on_step(self, _progress: Progress, _scalars: Mapping[str, float], _lr: float) -> None:
-        """Every step is in the metrics log."""
-
-    def on_validation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        told = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
-        best = " (best so far)" if progress.best.step == progress.step else ""
-        logger.info("epoch %d, step %d: %s%s", progress.step // self.steps_per_epoch, progress.step, told, best)
-
-    def on_commit(self, step: int) -> None:
-        logger.info("checkpoint at step %d", step)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,15 @@ from safetensors.numpy import save
 from triform.data.clouds import Clouds, load_clouds
 from triform.data.loader import load
 from triform.data.order import batch_indices, steps_per_epoch
-from triform.errors import DataError, ExperimentError, Stopped, TriformError
+from triform.errors import DataError, ExperimentError, TriformError, UsageError
 from triform.experiment import Experiment, fingerprint, resolved
 from triform.files import remove_litter
+from triform.pipeline.base import Base, pointer_to, read_base, refuse_other_parent
 from triform.pipeline.build import build_backend
-from triform.pipeline.observers import PlotObserver, StatusObserver, TensorBoardObserver
+from triform.pipeline.observers import LogObserver, PlotObserver, Show, StatusObserver, TensorBoardObserver, Watcher, unseen
+from triform.pipeline.run_log import logging_to
 from triform.run import provenance
-from triform.run.commit import Commit, State, collect, commits, newest_good, read_commit, state_digest, write_commit
+from triform.run.commit import State, collect, newest_good, state_digest, write_commit
 from triform.run.folder import Json, RunFolder
 from triform.run.horizon import read_horizons
 from triform.run.metrics_log import MetricsLog, history
@@ -29,24 +30,10 @@ from triform.run.ownership import Ownership, acquire_lock, lineage, newest_gener
 from triform.run.status import write_outcome
 from triform.training.backend import Backend
 from triform.training.checkpoint import Checkpointer
-from triform.training.loop import Loop, Observer, Plan, Progress
+from triform.training.loop import Loop, Plan, Progress
 from triform.training.schedule import Horizon, rate_function
 
 logger = logging.getLogger(__name__)
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a generation goes on from."""
-
-    state: State
-    progress: Progress
-    environment: Json
-    data_digest: str
-    pointer: Json | None
-    """generation, step and metrics_bytes of the commit in this run; None if it came from another run."""
-    warnings: tuple[str, ...] = ()
 
 
 def identity(experiment: Experiment, *, overrides: Sequence[str] = (), parent: Json | None = None) -> Json:
@@ -72,84 +59,43 @@ def train(
     parent: Path | None = None,
     take_over_after_s: float | None = None,
     stop_requested: Callable[[], str | None] = lambda: None,
+    show: Show = unseen,
 ) -> Json:
     """Train to the end and return the result; a finished run's result comes back at once.
 
     Args:
         prepared_dir: prepared clouds.
-        parent: a checkpoint of another run to start from, where this run has none of its own yet.
+        parent: a checkpoint of another run to begin from; recorded, so that only the first call must name it.
         take_over_after_s: None: refuse a folder in use; else stop its owner, by force after this many seconds.
         stop_requested: asked after each step.
+        show: called with the status, at most twice a second.
     Raises: Stopped and every other kind of TriformError; the outcome is recorded in the folder.
     """
-    folder.found(identity(experiment, overrides=overrides, parent=_pointer_to(parent)))
+    asked = pointer_to(parent)
+    recorded = folder.found(identity(experiment, overrides=overrides, parent=asked))["parent"]
+    refuse_other_parent(folder, recorded=recorded, asked=asked)
     if (result := folder.result()) is not None:
         return result
     lock = acquire_lock(folder, take_over_after_s=take_over_after_s)
     try:
-        return _Session(experiment, folder, prepared_dir, stop_requested).run(parent)
+        return _Session(experiment, folder, prepared_dir, stop_requested, show).run(recorded)
     finally:
         lock.release()
-
-
-def find_checkpoint(path: Path) -> tuple[RunFolder, Commit]:
-    """The run and the commit that a path under `ckpt/` or `commits/` names. Raises: DataError."""
-    name, folder = path.name.split(".")[0], RunFolder(path.resolve().parent.parent)
-    found = [commit for commit in commits(folder) if commit.name == name]
-    if not found:
-        raise DataError(
-            f"{path} is no checkpoint of a run",
-            expected="a file under a run's ckpt/ or commits/",
-            do=f"name one of: {', '.join(str(commit.payload(folder)) for commit in commits(folder)[:5]) or 'none is there'}",
-        )
-    return folder, found[0]
-
-
-def _pointer_to(parent: Path | None) -> Json | None:
-    if parent is None:
-        return None
-    folder, commit = find_checkpoint(parent)
-    return {"run": str(folder.path), "commit": commit.name}
-
-
-def _read_base(folder: RunFolder, parent: Path | None) -> Base | None:
-    if (found := newest_good(folder)) is not None:
-        commit, state, record = found
-        pointer = {"generation": commit.generation, "step": commit.step, "metrics_bytes": record["metrics_bytes"]}
-        warnings = tuple(f"checkpoint {text}; went on from {commit.name}" for text in record["skipped"])
-        return Base(state, Progress.from_json(record["progress"]), record["environment"], record["data_digest"], pointer, warnings)
-    if broken := commits(folder):
-        raise DataError(
-            f"None of the {len(broken)} checkpoints in {folder.checkpoints} can be read ({read_commit(folder, broken[0])})",
-            expected="one that fits its recorded digest",
-            do="restore the folder from a copy, or start again under another run name",
-        )
-    if parent is None:
-        return None
-    other, commit = find_checkpoint(parent)
-    contents = read_commit(other, commit)
-    if isinstance(contents, str):
-        raise DataError(f"{parent} can't be used: {contents}", do="name an earlier checkpoint of that run")
-    state, record = contents
-    return Base(state, Progress.from_json(record["progress"]), record["environment"], record["data_digest"], None)
 
 
 class _Session:
     """One generation: from claim to outcome."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, prepared_dir: Path, stop_requested: Callable[[], str | None]) -> None:
-        self.experiment, self.folder, self.prepared_dir, self.stop_requested = experiment, folder, prepared_dir, stop_requested
+    def __init__(
+        self, experiment: Experiment, folder: RunFolder, prepared_dir: Path, stop_requested: Callable[[], str | None], show: Show
+    ) -> None:
+        self.experiment, self.folder, self.prepared_dir = experiment, folder, prepared_dir
+        self.stop_requested, self.show = stop_requested, show
         self.settings = experiment.training
 
-    def run(self, parent: Path | None) -> Json:
-        base = _read_base(self.folder, parent)
+    def run(self, parent: Json | None) -> Json:
         train_clouds, val_clouds = (load_clouds(self.prepared_dir, split) for split in ("train", "val"))
-        if base is not None and base.pointer is not None and base.data_digest != train_clouds.digest:
-            raise DataError(
-                f"The prepared data in {self.prepared_dir} is not what this run was trained on until step {base.progress.step}",
-                expected=f"digest {base.data_digest}, got {train_clouds.digest}",
-                do="give the folder of the old data with --prepared-dir, or start a run with another name",
-            )
+        base = read_base(self.folder, self.experiment, parent=parent, data_digest=train_clouds.digest)
         backend, environment, warnings = self._open_backend(base)
         record = {"base": base.pointer if base else None, "environment": environment, "warnings": warnings, "asked_by": _asked_by()}
         owner = take_claim(self.folder, record)
@@ -179,21 +125,21 @@ class _Session:
         log.open()
         per_epoch = steps_per_epoch(len(train_clouds.names), self.settings.batch_size)
         plan = self._plan(backend, log, per_epoch, train_clouds, val_clouds)
-        status = StatusObserver(owner, self.settings, steps_per_epoch=per_epoch, total_steps=plan.total_steps)
-        meta = {"environment": environment, "data_digest": train_clouds.digest}
-        checkpointer = Checkpointer(
-            self._committer(owner, log, meta, status), self.settings.checkpoints, step=base.progress.step if base else 0
-        )
-        loop = Loop(plan, backend, checkpointer, self._observers(owner, base, per_epoch, status), lambda: {"metrics_bytes": log.position})
-        if base is not None:
-            _load(loop, base)
-            if base.pointer is None:  # the parent's own folder may go; this run's first commit is its copy
-                checkpointer.commit_now(loop.progress.step, loop.state(), loop.meta())
+        step = base.progress.step if base else 0
+        watchers = self._watchers(owner, plan, step)
+        commit = self._committer(owner, log, watchers, {"environment": environment, "data_digest": train_clouds.digest})
+        checkpointer = Checkpointer(commit, self.settings.checkpoints, step=step)
+        loop = Loop(plan, backend, checkpointer, watchers, lambda: {"metrics_bytes": log.position})
         try:
+            _begin(loop, base)
             progress = loop.run()
         finally:
             checkpointer.close()
+            with suppress(TriformError):
+                for watcher in watchers:
+                    watcher.close()
             backend.close()
+            log.close()
         return conclude_with(owner, loop.state(), progress, data_digest=train_clouds.digest, position=log.position)
 
     def _plan(self, backend: Backend, log: MetricsLog, per_epoch: int, train_clouds: Clouds, val_clouds: Clouds) -> Plan:
@@ -225,64 +171,68 @@ class _Session:
             stop_requested=self.stop_requested,
         )
 
-    def _committer(self, owner: Ownership, log: MetricsLog, meta: Json, status: StatusObserver) -> Callable[[int, State, Json], None]:
+    def _committer(
+        self, owner: Ownership, log: MetricsLog, watchers: tuple[Watcher, ...], meta: Json
+    ) -> Callable[[int, State, Json], None]:
         keep = self.settings.checkpoints
 
         def commit(step: int, state: State, numbers: Json) -> None:
             log.sync()
+            for watcher in watchers:
+                watcher.before_commit()
             write_commit(owner, step, state, {**meta, **numbers})
-            logger.info("checkpoint at step %d", step)
-            status.on_commit(step)
+            for watcher in watchers:
+                watcher.on_commit(step)
             collect(owner, keep_last=keep.keep_last, keep_every=keep.keep_every, best_step=numbers["progress"]["best"]["step"])
 
         return commit
 
-    def _observers(self, owner: Ownership, base: Base | None, per_epoch: int, status: StatusObserver) -> tuple[Observer, ...]:
-        step = base.progress.step if base else 0
-        events = TensorBoardObserver(self.folder, step=step, log_interval=self.settings.log_interval)
-        return (status, events, PlotObserver(owner, self.settings, steps_per_epoch=per_epoch))
+    def _watchers(self, owner: Ownership, plan: Plan, step: int) -> tuple[Watcher, ...]:
+        settings, per_epoch = self.settings, plan.steps_per_epoch
+        return (
+            StatusObserver(owner, settings, steps_per_epoch=per_epoch, total_steps=plan.total_steps, show=self.show),
+            LogObserver(steps_per_epoch=per_epoch),
+            TensorBoardObserver(self.folder, step=step, log_interval=settings.log_interval),
+            PlotObserver(owner, settings, steps_per_epoch=per_epoch),
+        )
 
     @contextmanager
     def _outcome(self, owner: Ownership) -> Iterator[None]:
         """Keep the generation's log, and record how it ended; one that says nothing was killed."""
         try:
-            with _logging_to(self.folder.log(owner.generation)):
+            with logging_to(self.folder.log(owner.generation)):
                 yield
-        except TriformError as error:
-            ending = {"exit_code": error.exit_code, "kind": type(error).__name__, "text": error.got, "time": time.time()}
+        except Exception as error:
+            told = error.got if isinstance(error, TriformError) else str(error)
+            ending = {"exit_code": getattr(error, "exit_code", 1), "kind": type(error).__name__, "text": told, "time": time.time()}
             with suppress(TriformError):
                 write_outcome(self.folder, owner.generation, ending)
             raise
         write_outcome(self.folder, owner.generation, {"exit_code": 0, "kind": "finished", "text": "", "time": time.time()})
 
 
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write what the package logs to `path` too."""
-    path.parent.mkdir(exist_ok=True)
-    handler, root = logging.FileHandler(path), logging.getLogger("triform")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.setLevel(logging.INFO)
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        handler.close()
-
-
-def _load(loop: Loop, base: Base) -> None:
+def _begin(loop: Loop, base: Base | None) -> None:
+    """Put the loop where the run stands. Raises: ExperimentError: another run's checkpoint does not fit."""
+    if base is None:
+        return
     try:
         loop.load(base.state, base.progress)
     except (ValueError, KeyError) as error:
         raise ExperimentError(
             f"The checkpoint does not fit this experiment's model ({error})",
             expected="the model it was saved from",
-            do="use the experiment of that checkpoint's run",
+            do="use the experiment of that checkpoint's run, under another --name",
         ) from error
+    if base.pointer is not None:
+        return
+    if loop.plan.total_steps < base.progress.step:
+        raise UsageError(
+            f"The checkpoint is at step {base.progress.step}, and this run has {loop.plan.total_steps} steps",
+            expected=f"{-(-base.progress.step // loop.plan.steps_per_epoch)} epochs at least",
+            do="give more --num-epochs, under another --name",
+        )
+    # The parent's own folder may go: this run's first commit is its copy.
+    loop.checkpointer.commit_now(base.progress.step, loop.state(), loop.meta())
 
 
 def _asked_by() -> Json:
@@ -329,6 +279,8 @@ def conclude_with(
     folder, chain = owner.folder, lineage(owner.folder, generation or owner.generation)
     rows = history(folder, generation or owner.generation, position)
     best = {row.name: row.value for row in rows if row.split == "val" and row.step == progress.best.step}
+    if progress.best.value is not None and not best:  # measured in the run that this one began from
+        best = {(folder.identity() or {})["experiment"]["training"]["monitor"]: progress.best.value}
     last = {row.name: row.value for row in rows if row.split == "val"}
     prefix = "best/" if progress.best.step is not None else "model/"
     model = {name.removeprefix(prefix): np.asarray(array, order="C") for name, array in state.items() if name.startswith(prefix)}
@@ -348,8 +300,3 @@ def conclude_with(
         remove_litter(place)
     folder.finish(save(model), result)
     return result
-
-
-def stopped_message(error: Stopped, command: str) -> str:
-    """What a person reads after Ctrl-C."""
-    return f"{error.got}. To go on: {command}"

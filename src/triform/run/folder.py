@@ -98,7 +98,14 @@ class RunFolder:
         Args: identity: `name`, `fingerprint`, `experiment` (resolved tree) and provenance.
         Raises: ConfigConflict: the folder belongs to another experiment.
         """
-        create_durably(self.path / "run.json", to_json(identity))
+        try:
+            create_durably(self.path / "run.json", to_json(identity))
+        except OSError as error:
+            raise CannotWrite(
+                f"{self.path} can't be a run's folder ({error.strerror})",
+                expected="a folder, or a free name",
+                do="give another --output-dir",
+            ) from error
         known = self.identity()
         if known is None:
             raise CannotWrite(

@@ -44,7 +44,9 @@ class MetricsLog:
         """One line for all values of a step and split."""
         line = json.dumps({"step": step, "split": split, "values": dict(values)}).encode() + b"\n"
         with disk_errors(self.folder.metrics(self.generation)):
-            os.write(self._descriptor, line)
+            rest = line
+            while rest:  # a disk that fills up takes a part first and refuses the next call
+                rest = rest[os.write(self._descriptor, rest) :]
         self._bytes += len(line)
 
     @property
@@ -53,8 +55,9 @@ class MetricsLog:
         return self._bytes
 
     def sync(self) -> None:
-        """Make what was appended durable."""
-        os.fsync(self._descriptor)
+        """Make what was appended durable. Raises: DiskFull, CannotWrite."""
+        with disk_errors(self.folder.metrics(self.generation)):
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from triform.errors import LostOwnership, RunInUse
+from triform.errors import CannotWrite, DiskFull, LostOwnership, RunInUse
 from triform.files import create_durably, disk_errors
 from triform.run.folder import Json, RunFolder, read_json, to_json
 
@@ -72,9 +72,21 @@ def acquire_lock(folder: RunFolder, *, take_over_after_s: float | None = None) -
         if take_over_after_s is None or not _remove_owner(descriptor, owner, take_over_after_s):
             os.close(descriptor)
             raise _in_use(folder, owner)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(this_process()).encode(), 0)
-    return Lock(descriptor)
+    lock = Lock(descriptor)
+    try:
+        with disk_errors(folder.lock):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(this_process()).encode(), 0)
+    except (CannotWrite, DiskFull):
+        lock.release()
+        raise
+    return lock
+
+
+def live_owner(folder: RunFolder) -> Json | None:
+    """The process on this host that trains in the folder now, or None."""
+    owner = read_json(folder.lock)
+    return owner if owner is not None and lives_here(owner) else None
 
 
 def _try_lock(descriptor: int) -> bool:

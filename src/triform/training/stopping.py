@@ -7,6 +7,8 @@ import sys
 import threading
 from types import FrameType
 
+from triform.errors import Stopped
+
 LIVENESS_FD = "TRIFORM_LIVENESS_FD"
 PR_SET_PDEATHSIG = 1
 
@@ -41,3 +43,15 @@ class StopRequest:
         """Nobody ever writes to the pipe: reading returns when the supervisor is gone, however it went."""
         os.read(descriptor, 1)
         self.reason = self.reason or "its supervisor is gone"
+
+
+def end_with_supervisor() -> None:
+    """For work that is simply done again: end this process at once when its supervisor is gone. Without a supervisor, nothing."""
+    pipe = os.environ.get(LIVENESS_FD)
+    if pipe is not None:
+        threading.Thread(target=_exit_at_end_of, args=(int(pipe),), daemon=True, name="liveness").start()
+
+
+def _exit_at_end_of(descriptor: int) -> None:
+    os.read(descriptor, 1)
+    os._exit(Stopped.exit_code)

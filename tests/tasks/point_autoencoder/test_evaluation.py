@@ -155,12 +155,14 @@ def test_empty_splits_are_left_out() -> None:
 
 def test_panels_show_scores_clouds_curves_and_latents(evaluation: Evaluation) -> None:
     history = [Row(step, split, "cd_l2", 1 / step) for step in (1, 2) for split in ("train", "val")]
-    metric_table, pairs, chart, worst, best, latents = panels(evaluation, [*history, Row(1, "val", "other", 0.5)])
+    metric_table, pairs, seen, chart, worst, best, latents = panels(evaluation, [*history, Row(1, "val", "other", 0.5)])
     assert isinstance(metric_table, Table)
     assert metric_table.emphasize is not None
     assert metric_table.rows[metric_table.emphasize][:3] == ("test", "this model", 12)
     assert all(len(row) == len(metric_table.columns) for row in metric_table.rows)
     assert isinstance(pairs, CloudPairs)
+    assert isinstance(seen, CloudPairs)
+    assert [panel.title for panel in (pairs, seen)] == ["Reconstructions, test", "Reconstructions, train"]
     assert [pair.caption.split(",")[0] for pair in pairs.pairs] == ["best", "median", "worst"]
     scale = SPLITS["test"].scale[SPLITS["test"].names.index(pairs.pairs[0].name)]
     assert pairs.pairs[0].error is not None

@@ -220,15 +220,18 @@ def test_a_finished_database_is_kept_and_an_unfinished_one_is_not(folder: StateF
         refuse_other_version(folder, SERVER)
 
 
-def test_ports_are_kept_while_free_and_chosen_anew_when_taken() -> None:
+def test_ports_are_kept_while_free_and_chosen_anew_when_taken(tmp_path: Path) -> None:
+    pairs = server_supervisor.port_pairs(tmp_path)
+    assert len(set(pairs)) == server_supervisor.NUM_PORTS
+    assert pairs != server_supervisor.port_pairs(tmp_path / "another"), "two users' servers begin at different ports"
     with server_supervisor.socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        chosen = server_supervisor.free_ports((port, port + 1))
+        chosen = server_supervisor.free_ports((port, port + 1), pairs)
         assert chosen[0] >= server_supervisor.FIRST_PORT
         assert chosen != (port, port + 1)
-    assert server_supervisor.free_ports(chosen) == chosen
+    assert server_supervisor.free_ports(chosen, pairs) == chosen
 
 
 def test_the_server_is_told_nothing_of_client_settings(monkeypatch: pytest.MonkeyPatch) -> None:

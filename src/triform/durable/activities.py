@@ -12,6 +12,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from triform.durable.breaker import TRIES, stuck_at
 from triform.durable.lease import LeaseLost, WorkerStopping, confirm
 from triform.durable.messages import (
     BatchRequest,
@@ -129,6 +130,7 @@ async def train_activity(request: RunRequest) -> TrainResult:
     folder = RunFolder(Path(request.run_folder))
     while folder.result() is None:
         await _own(folder, request.policies)
+        _require_hope(folder)
         command = ["train", "--resume", str(folder.path), "--prepared-dir", request.prepared_dir]
         await _child(folder, command, request.policies, take_over=True)
     await _own(folder, request.policies)
@@ -162,6 +164,18 @@ async def _own(folder: RunFolder, policies: Policies) -> None:
         raise ApplicationError("another attempt owns this activity", type="LostOwnership") from error
     except WorkerStopping as error:
         raise _again("TrainerPreempted", "the worker is stopping", policies.preempted_retry, quiet=True) from error
+
+
+def _workflow() -> str:
+    """What a trainer's claim says of who asked for it."""
+    return f"{activity.info().workflow_id} {activity.info().workflow_run_id}"
+
+
+def _require_hope(folder: RunFolder) -> None:
+    """Raises: ApplicationError: the last trainers all died on the way from one and the same checkpoint."""
+    if (step := stuck_at(folder, _workflow())) is not None:
+        text = f"{TRIES} trainers in a row went on from step {step} and died before the next checkpoint"
+        raise ApplicationError(text, type="NoProgress", non_retryable=True)
 
 
 def heartbeat_details(folder: RunFolder) -> Json:
@@ -204,7 +218,7 @@ async def _child(folder: RunFolder, command: list[str], policies: Policies, *, t
         error_file = Path(place) / "error.json"
         environment = {
             ERROR_FILE: str(error_file),
-            "TRIFORM_WORKFLOW": f"{info.workflow_id} {info.workflow_run_id}",
+            "TRIFORM_WORKFLOW": _workflow(),
             "TRIFORM_ATTEMPT": str(info.attempt),
             **({"TRIFORM_TAKE_OVER_AFTER_S": str(policies.stop_grace)} if take_over else {}),
         }

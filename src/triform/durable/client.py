@@ -17,7 +17,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, CancelledError, FailureError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from triform.durable.messages import PipelineRequest, PipelineResult
@@ -108,7 +108,7 @@ async def outcome(handle: Handle) -> PipelineResult:
 
 def as_ours(error: BaseException) -> TriformError:
     """The failure of a workflow as one of our own errors."""
-    kinds = {cls.__name__: cls for cls in (*BY_EXIT_CODE.values(), RunInUse)}
+    kinds: dict[str, type[TriformError]] = {cls.__name__: cls for cls in (*BY_EXIT_CODE.values(), RunInUse)}
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ApplicationError) and cause.type in kinds:
@@ -124,7 +124,7 @@ def root_message(error: BaseException) -> str:
     """The innermost message."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error)
+    return error.message if isinstance(error, FailureError) else str(error)
 
 
 @dataclass(frozen=True)

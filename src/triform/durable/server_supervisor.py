@@ -5,12 +5,14 @@ supervisor's lock as the open file descriptor LOCK. It leaves its starter at onc
 """
 
 import asyncio
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +24,7 @@ from triform.durable.server_state import DATABASE, ServerInfo, StateFolder, mark
 from triform.errors import ServerUnreachable, TriformError
 
 HOST = "127.0.0.1"
-FIRST_PORT = 17233
+FIRST_PORT, NUM_PORTS = 17233, 500
 """Below every system's range for outgoing connections, so that the same port is free again after a restart; the web page is 1000 above."""
 
 RETENTION = timedelta(days=90)
@@ -81,7 +83,7 @@ class EmbeddedServer:
             self._version = server_binary.version(self.binary)
             prepare_database(self.folder, self._version)
             if not self.was_healthy:
-                self._port, self._ui_port = free_ports(self.folder.ports())
+                self._port, self._ui_port = free_ports(self.folder.ports(), port_pairs(self.folder.root))
             arguments = start_arguments(self.binary, port=self._port, ui_port=self._ui_port)
             self.process = subprocess.Popen(
                 arguments, cwd=self.folder.root, stdin=subprocess.DEVNULL, pass_fds=(database,), env=server_environment()
@@ -186,13 +188,22 @@ def end_orphans(folder: StateFolder) -> None:
                 process.kill()
 
 
-def free_ports(remembered: tuple[int, int] | None) -> tuple[int, int]:
+def port_pairs(root: Path) -> list[tuple[int, int]]:
+    """All pairs, beginning at one that the folder's name picks: were it the same for all, the new server of another user would take
+    the port of one that is just being restarted, and its clients would speak with the wrong server."""
+    first = int(hashlib.sha256(str(root).encode()).hexdigest(), 16) % NUM_PORTS
+    ports = range(FIRST_PORT, FIRST_PORT + NUM_PORTS)
+    return [(port, port + 1000) for port in (*ports[first:], *ports[:first])]
+
+
+def free_ports(remembered: tuple[int, int] | None, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The remembered pair if it is still free, else the first free one."""
-    pairs = [(port, port + 1000) for port in range(FIRST_PORT, FIRST_PORT + 500)]
     for pair in [remembered, *pairs] if remembered else pairs:
         if all(map(_is_free, pair)):
             return pair
-    raise ServerUnreachable(f"ports {FIRST_PORT} to {pairs[-1][0]} are all taken", expected="one free port and the one 1000 above it")
+    raise ServerUnreachable(
+        f"ports {FIRST_PORT} to {FIRST_PORT + NUM_PORTS - 1} are all taken", expected="one free port and the one 1000 above it"
+    )
 
 
 def _is_free(port: int) -> bool:

@@ -156,11 +156,13 @@ def _listen(interrupted: asyncio.Event, watched: _Watched) -> None:
 async def _interrupt(watched: _Watched) -> PipelineResult:
     asked = watched.asked
     if watched.worker is None:
-        raise Stopped("No longer watching; the run goes on elsewhere", do=f"to watch again: {asked.command}; to end it: triform stop")
+        asked.say(f"To watch again: {asked.command}")
+        raise Stopped("No longer watching; the run goes on elsewhere", do="`triform stop` ends it")
     asked.say("Stopping: the trainer commits a checkpoint (Ctrl-C again stops at once) ...")
     await asyncio.to_thread(watched.worker.stop, local().graceful_shutdown)
     newest = next((f"at step {commit.step}" for commit in commits(asked.folder)), "not there yet")
-    raise Stopped(f"Stopped; the newest checkpoint is {newest}", do=f"to go on: {asked.command}")
+    asked.say(f"To go on: {asked.command}")
+    raise Stopped(f"Stopped; the newest checkpoint is {newest}")
 
 
 async def _keep_worker(watched: _Watched) -> None:

@@ -19,6 +19,9 @@ from triform.durable.policies import Policies, queue
 from triform.durable.workflows import MLPipelineWorkflow
 from triform.training.stopping import LIVENESS_FD
 
+STICKY_S = 2.0
+"""How long the server waits for the worker that knows a workflow already; with the default a killed worker costs ten seconds."""
+
 Kind = Literal["cpu", "gpu", "all"]
 
 
@@ -32,7 +35,15 @@ def workers(client: Client, kind: Kind, *, prefix: str, policies: Policies) -> S
     }
     made = []
     if kind in {"cpu", "all"}:
-        made.append(Worker(client, task_queue=queue(prefix, "orchestrator"), workflows=[MLPipelineWorkflow], **shared))  # type: ignore[arg-type]
+        made.append(
+            Worker(
+                client,
+                task_queue=queue(prefix, "orchestrator"),
+                workflows=[MLPipelineWorkflow],
+                sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_S),
+                **shared,  # type: ignore[arg-type]
+            )
+        )
         made.append(Worker(client, task_queue=queue(prefix, "cpu"), activities=ALL_CPU, **shared))  # type: ignore[arg-type]
     if kind in {"gpu", "all"}:
         made.append(Worker(client, task_queue=queue(prefix, "gpu"), activities=ALL_GPU, max_concurrent_activities=1, **shared))  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ class MLPipelineWorkflow:
         self._stage, self._desired, self._segments = "waiting", Desired.RUN, 0
         self._done_batches, self._num_batches = 0, 0
         self._train: workflow.ActivityHandle[TrainResult] | None = None
-        self._interrupted = False
+        self._interrupted = self._trained = False
         self._changing = 0
         self._prepared: Prepared | None = None
         self._request: PipelineRequest | None = None
@@ -100,7 +100,9 @@ class MLPipelineWorkflow:
             self._segments += 1
             self._train = self._start_training(request, argument)
             try:
-                return await self._train
+                result = await self._train
+                self._trained = True
+                return result
             except ActivityError as error:
                 # A worker lost while it stopped surfaces as its own failure: the server does not retry a cancelled activity.
                 if not (is_cancelled_exception(error) or _was_cancelling(error)):
@@ -145,12 +147,14 @@ class MLPipelineWorkflow:
                     raise
 
     async def _interrupt(self) -> None:
-        """Stop the running segment, if any, and wait until its checkpoint is acknowledged."""
+        """Stop the running segment, if any, and wait until its checkpoint is acknowledged. Raises: ApplicationError: it came too late."""
         handle = self._train
         if handle is not None:
             self._interrupted = True
             handle.cancel()
             await workflow.wait_condition(lambda: self._train is not handle)
+        if self._trained:
+            raise ApplicationError("the training ended before it could be interrupted", type="TooLate")
 
     @workflow.update
     async def pause(self) -> View:

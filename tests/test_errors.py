@@ -9,6 +9,7 @@ def test_each_kind_has_its_code():
         2: "UsageError",
         65: "DataError",
         69: "ServerUnreachable",
+        70: "NoProgress",
         73: "CannotWrite",
         74: "DiskFull",
         75: "Stopped",

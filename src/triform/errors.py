@@ -37,6 +37,12 @@ class ServerUnreachable(TriformError):
     retryable = True
 
 
+class NoProgress(TriformError):
+    """Trainers died again and again on the same spot."""
+
+    exit_code = 70
+
+
 class CannotWrite(TriformError):
     """A path can't be written: permissions, a read-only disk, or a live owner."""
 
@@ -93,6 +99,7 @@ BY_EXIT_CODE: dict[int, type[TriformError]] = {
         UsageError,
         DataError,
         ServerUnreachable,
+        NoProgress,
         CannotWrite,
         DiskFull,
         Stopped,

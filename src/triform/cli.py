@@ -27,7 +27,7 @@ Words = Annotated[
     str,
     Parameter(allow_leading_hyphen=True, help="EXPERIMENT.yaml and any of its fields: --batch-size 64, --training.batch-size 64"),
 ]
-OutputDir = Annotated[Path | None, Parameter(help="the run's folder (default: runs/<name>)")]
+OutputDir = Annotated[Path | None, Parameter(help="the run's folder (default: runs/NAME)")]
 Address = Annotated[str | None, Parameter(help="host:port of a Temporal cluster (default: its environment, else this user's own server)")]
 Run = Annotated[str, Parameter(help="a run's name under runs/, or its folder")]
 
@@ -70,18 +70,21 @@ def prepare(*words: Words, download: bool = False) -> None:
 @app.command
 def train(
     *words: Words,
-    config: Annotated[Path | None, Parameter(help="the experiment file, in another word")] = None,
+    config: Annotated[Path | None, Parameter(help="the experiment file, the same as naming it first")] = None,
     output_dir: OutputDir = None,
     resume: Annotated[str | None, Parameter(help="a run to go on with, or a checkpoint to start a new run from")] = None,
     verbose: bool = False,
 ) -> None:
     """Train in this process, without a server. The same command goes on with an unfinished run."""
     from triform.pipeline.local import train_here
-    from triform.terminal import say, show_result
+    from triform.terminal import LiveProgress, show_result
 
     given = [*words, *([str(config)] if config else [])]
     experiment_file, overrides = _split(given)
-    result = train_here(experiment_file, overrides, output_dir=output_dir, resume=resume, verbose=verbose, say=say)
+    with LiveProgress() as live:
+        result = train_here(
+            experiment_file, overrides, output_dir=output_dir, resume=resume, verbose=verbose, say=live.say, show=live.show_training
+        )
     show_result(result)
 
 

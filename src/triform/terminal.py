@@ -40,9 +40,13 @@ def progress_line(look: "Snapshot") -> str:
     """Epoch and step of total, loss, best, speed, time left, age of the last checkpoint; or what the run waits for."""
     if look.waiting:
         return f"{look.stage}: waiting for {look.waiting}"
-    told = look.details
-    if look.stage != "train" or "step" not in told:
+    if look.stage != "train" or "step" not in look.details:
         return look.stage
+    return training_line(look.details)
+
+
+def training_line(told: Json) -> str:
+    """The same of a trainer's status."""
     checkpoint = told.get("checkpoint") or {}
     age = duration(time.time() - checkpoint["time"]) + " ago" if checkpoint else "none yet"
     best = "-" if told.get("best") is None else f"{told['best']:.4f}"
@@ -56,7 +60,7 @@ def progress_line(look: "Snapshot") -> str:
 class LiveProgress:
     """One line that changes; where output is no terminal, a line every few seconds if it changed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "") -> None:
         self.name = name
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._last, self._time = "", 0.0
@@ -74,7 +78,13 @@ class LiveProgress:
         console.print(line, markup=False)
 
     def show(self, look: "Snapshot") -> None:
-        line = f"{self.name}  {progress_line(look)}"
+        self._show(f"{self.name}  {progress_line(look)}")
+
+    def show_training(self, status: Json) -> None:
+        """For a training in this process."""
+        self._show(training_line(status))
+
+    def _show(self, line: str) -> None:
         if self._live:
             self._live.update(Text(line))
         elif line != self._last and time.monotonic() - self._time > PLAIN_SECONDS:
@@ -95,7 +105,8 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 def show_result(result: Json) -> None:
     """The end of a training."""
     best = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"]["best"].items())
-    say(f"Trained {result['steps']} steps in {result['generations']} generations; best validation: {best or 'none'}")
+    starts = f"{result['generations']} generation{'s' if result['generations'] != 1 else ''}"
+    say(f"Trained {result['steps']} steps in {starts}; best validation: {best or 'none'}")
     if result["not_bit_exact_from"] is not None:
         say(f"Not bit-exact from step {result['not_bit_exact_from']} on: processor or packages changed there")
     say(f"Model   {result['model_path']}")
@@ -131,11 +142,14 @@ def show_finished(folder: RunFolder) -> bool:
 def show_status(folder: RunFolder, look: "Snapshot | None", *, as_json: bool) -> None:
     """Where a run stands, by its server and by its folder."""
     from triform.run.commit import commits
+    from triform.run.ownership import live_owner
     from triform.run.status import read_status
 
+    result, owner = folder.result(), live_owner(folder)
     told: dict[str, Any] = {
         "run": str(folder.path),
-        "finished": folder.result() is not None,
+        "finished": result is not None,
+        "trainer": owner,
         "newest_commit": next((commit.name for commit in commits(folder)), None),
         "status": read_status(folder),
         "workflow": None if look is None else {"status": look.status, "stage": look.stage, "waiting": look.waiting, **look.details},
@@ -143,11 +157,27 @@ def show_status(folder: RunFolder, look: "Snapshot | None", *, as_json: bool) ->
     if as_json:
         print(json.dumps(told, indent=1))
         return
-    say(f"{folder.path}: {'finished' if told['finished'] else 'not finished'}, newest checkpoint {told['newest_commit']}")
-    if look is None or look.closed:
-        say("no workflow is under way" if look is None else f"its workflow is {look.status.lower()}")
-    else:
-        say(progress_line(look))
+    say(f"{folder.path}: {'finished' if result else 'not finished'}, newest checkpoint {told['newest_commit'] or 'none'}")
+    say(_doing(folder, look, owner))
+
+
+def _doing(folder: RunFolder, look: "Snapshot | None", owner: Json | None) -> str:
+    """What happens to a run now; if nothing does, how its last trainer ended and what goes on with it."""
+    from triform.run.ownership import newest_generation
+    from triform.run.status import read_outcome, read_status
+
+    if look is not None and not look.closed:
+        return progress_line(look)
+    if owner is not None:
+        status = read_status(folder)
+        return f"process {owner['pid']} on {owner['host']} trains in it; {training_line(status) if status else 'no step is done yet'}"
+    ended = "" if look is None or look.status == "NOT_FOUND" else f"its workflow is {look.status.lower()}; "
+    if folder.result() is not None:
+        return f"{ended}nothing is left to do but `triform evaluate` and `triform report`"
+    if generation := newest_generation(folder):
+        outcome = read_outcome(folder, generation) or {"kind": "killed", "text": "without a word"}
+        ended += f"its last trainer ended: {outcome['kind']} ({outcome['text']}); "
+    return f"{ended}to go on: triform train --resume {folder.path}"
 
 
 def show_checks(checks: "Iterable[Check]", *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from triform.kernels.nearest_neighbors import nearest_neighbors
 from triform.training.backend import Arrays
 from triform.training.config import Training
 
@@ -33,8 +34,19 @@ def pick_device(wanted: str) -> str:
 
 
 def use_threads(number: int) -> None:
-    """Fix the number of threads, which is part of a run: it changes the order of sums in convolutions and products."""
+    """Fix the number of threads, which is part of a run: it changes the order of sums in convolutions and products.
+
+    Numba's first parallel kernel starts its threads and sets OpenMP's number for the calling thread, and so PyTorch's, to its own;
+    that must have happened before.
+    """
+    point = np.zeros((1, 1, 3), np.float32)
+    nearest_neighbors(point, point)
     torch.set_num_threads(number)
+
+
+def _key(seed: int, step: int) -> int:
+    """One number for both: PyTorch's CPU generator reads only the low 32 bits of a seed."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
 
 
 class TorchBackend:
@@ -54,7 +66,7 @@ class TorchBackend:
 
     def train_step(self, batch: Batch, step: int, lr: float) -> dict[str, float]:
         """One update; returns the loss, the task's scalars and the gradient's norm."""
-        torch.manual_seed((self.seed << 32 | step) % 2**63)
+        torch.manual_seed(_key(self.seed, step))
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = lr

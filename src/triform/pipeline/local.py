@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from triform.data.manifest import Manifest, load_manifest
 from triform.errors import DataError, Stopped, UsageError
 from triform.experiment import Experiment, from_resolved, load
+from triform.pipeline.observers import Show, unseen
 from triform.pipeline.prepare import located, prepare
+from triform.run.commit import commits
 from triform.run.folder import Json, RunFolder
 from triform.training.process import tame_threads
 from triform.training.stopping import LIVENESS_FD, StopRequest
@@ -45,6 +48,7 @@ def train_here(
     resume: str | None,
     verbose: bool,
     say: Say,
+    show: Show = unseen,
 ) -> Json:
     """Prepare where needed, and train; goes on with what is in the run's folder."""
     from triform.pipeline import train as training
@@ -55,10 +59,11 @@ def train_here(
     stop.listen()
     faulthandler.register(signal.SIGUSR1)
     experiment, folder, parent = _choose(experiment_file, overrides, output_dir=output_dir, resume=resume)
-    if (result := folder.result()) is not None:
+    if folder.result() is not None:
+        result = training.train(experiment, folder, prepared_dir=Path(), parent=parent)
         say(f"{folder.path} is finished, and finished runs are final.")
         return result
-    manifest = prepare(experiment, progress=lambda _done, _total: _heed(stop))
+    manifest = _begun_with(experiment, folder) or prepare(experiment, progress=lambda _done, _total: _heed(stop))
     try:
         return training.train(
             experiment,
@@ -68,9 +73,15 @@ def train_here(
             parent=parent,
             take_over_after_s=_take_over(),
             stop_requested=stop,
+            show=unseen if LIVENESS_FD in os.environ else show,
         )
     except Stopped as error:
         raise Stopped(error.got, do=f"to go on: triform train --resume {folder.path}") from error
+
+
+def _begun_with(experiment: Experiment, folder: RunFolder) -> Manifest | None:
+    """The prepared data of a run that has begun: going on must not wait for a thousand raw scans to be read again."""
+    return load_manifest(experiment.data.prepared_folder()) if commits(folder) else None
 
 
 def _heed(stop: StopRequest) -> None:
@@ -88,20 +99,26 @@ def _choose(
             raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="name one, or --resume a run")
         experiment = located(load(experiment_file, overrides).experiment)
         return experiment, run_folder(experiment, output_dir), None
-    if Path(resume).is_file():
-        from triform.pipeline.train import find_checkpoint
+    if Path(resume).is_file() or Path(resume).suffix in (".safetensors", ".json"):
+        from triform.pipeline.base import find_checkpoint
 
         other, _ = find_checkpoint(Path(resume))
         experiment = _with(other, experiment_file, overrides)
         folder = run_folder(experiment, output_dir)
-        if folder.path == other.path:
+        if folder.path.resolve() == other.path.resolve():
             raise UsageError(
                 f"{resume} belongs to the run {folder.path} itself",
                 expected="a new run's folder",
                 do=f"`triform train --resume {folder.path}` goes on with it; --name or --output-dir starts another from this checkpoint",
             )
         return experiment, folder, Path(resume)
-    folder = RunFolder(output_dir.absolute()) if output_dir else find_run(resume)
+    folder = find_run(resume)
+    if output_dir is not None and output_dir.absolute() != folder.path:
+        raise UsageError(
+            f"--resume names the run {folder.path}, --output-dir another folder, {output_dir.absolute()}",
+            expected="one of them",
+            do="leave out --output-dir; to start a new run from this one, --resume one of its checkpoints",
+        )
     return _with(folder, experiment_file, overrides), folder, None
 
 

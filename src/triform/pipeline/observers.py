@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from triform.files import disk_errors, replace_quickly
+from triform.files import replace_quickly
 from triform.run.folder import Json, RunFolder
 from triform.run.metrics_log import Row, history
 from triform.run.ownership import Ownership
@@ -113,8 +113,8 @@ class TensorBoardObserver(Watcher):
     def __init__(self, folder: RunFolder, *, step: int, log_interval: int) -> None:
         from triform.report.tensorboard import EventWriter
 
-        self.path, self.log_interval = folder.path / "tensorboard", log_interval
-        self.writer = EventWriter(self.path, purge_step=step + 1)
+        self.writer = EventWriter(folder.path / "tensorboard", purge_step=step + 1)
+        self.log_interval = log_interval
 
     def on_step(self, progress: Progress, scalars: Mapping[str, float], lr: float) -> None:
         if progress.step % self.log_interval == 0:
@@ -122,20 +122,18 @@ class TensorBoardObserver(Watcher):
 
     def on_validation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         self._write(progress.step, "val", metrics)
+        self.writer.flush()
 
     def before_commit(self) -> None:
         """A later generation logs only what comes after the commit, so all before it must have left this process."""
-        with disk_errors(self.path):
-            self.writer.flush()
+        self.writer.flush()
 
     def close(self) -> None:
-        with disk_errors(self.path):
-            self.writer.close()
+        self.writer.close()
 
     def _write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        with disk_errors(self.path):
-            for name, value in values.items():
-                self.writer.scalar(step, f"{split}/{name}", value)
+        for name, value in values.items():
+            self.writer.scalar(step, f"{split}/{name}", value)
 
 
 class PlotObserver(Watcher):

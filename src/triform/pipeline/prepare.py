@@ -35,17 +35,30 @@ def located(experiment: Experiment) -> Experiment:
 
 def prepare(experiment: Experiment, *, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Manifest:
     """Prepare all clouds, redoing only what changed. Raises: DataError, CannotWrite, DiskFull."""
-    if not experiment.data.data_dir and experiment.data.prepared_dir and (known := load_manifest(experiment.data.prepared_dir)):
+    if (known := _prepared_already(experiment)) is not None:
         return known
     return clouds.prepare(experiment.data, workers=usable_threads(), progress=progress)
 
 
 def plan(experiment: Experiment) -> Planned:
     """List the work. Raises: DataError, CannotWrite, DiskFull."""
-    if (known := clouds.prepared_already(experiment.data)) is not None:
+    if (known := _prepared_already(experiment)) is not None:
         return Planned(known.prepared_dir, 0, known.digest)
     made = clouds.plan(experiment.data, experiment.data.raw_files())
     return Planned(made.prepared_dir, made.num_batches, made.digest)
+
+
+def _prepared_already(experiment: Experiment) -> Manifest | None:
+    """The manifest of data that was given prepared. Raises: DataError: by other settings, and there is no raw data to do it again."""
+    data = experiment.data
+    if data.data_dir or not data.prepared_dir:
+        return clouds.prepared_already(data)
+    try:
+        return clouds.prepared_already(replace(data, data_dir=data.prepared_dir))
+    except DataError:
+        if data.kind == "maize_field3d":  # its raw data can be downloaded
+            return None
+        raise
 
 
 def prepare_batch(prepared_dir: Path, number: int) -> None:

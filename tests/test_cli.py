@@ -90,6 +90,7 @@ def test_the_codes_that_scripts_rely_on():
         65: "DataError",
         69: "ServerUnreachable",
         70: "NoProgress",
+        70: "NoProgress",
         73: "CannotWrite",
         74: "DiskFull",
         75: "Stopped",
@@ -202,3 +203,10 @@ def test_doctor_tells_every_part_as_json(tmp_path):
     found = {check["name"]: check for check in json.loads(done.stdout)}
     assert {"Python", "packages", "processors", "memory", "Temporal server", "torch"} <= found.keys()
     assert all(check["do"] for check in found.values() if check["status"] != "ok")
+
+
+def test_a_finished_run_is_not_shown_for_another_experiment(tiny, tiny_experiment, tmp_path):
+    path = tmp_path / "run"
+    assert tiny("train", tiny_experiment, "--output-dir", path) == 0
+    assert tiny("run", tiny_experiment, "--output-dir", path, "--learning-rate", "0.5") == 79
+    assert "training.learning_rate was 0.001 and is now 0.5" in tiny.output

@@ -236,12 +236,14 @@ def _load(words: "tuple[str, ...] | list[str]", *, named: bool = True) -> "Loade
 
 def _asked(words: tuple[str, ...], output_dir: Path | None, *, address: str | None, detach: bool) -> "Asked":
     from triform.durable.session import Asked
+    from triform.experiment import fingerprint, resolved
     from triform.pipeline.local import run_folder
     from triform.pipeline.prepare import located
 
     loaded = _load(words)
     experiment = located(loaded.experiment)
     folder = run_folder(experiment, output_dir)
+    folder.refuse_other(fingerprint(experiment), resolved(experiment))
     command = shlex.join(["triform", *sys.argv[1:]])
     return Asked(experiment=experiment, folder=folder, overrides=loaded.overrides, address=address, detach=detach, command=command)
 

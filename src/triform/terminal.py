@@ -172,6 +172,8 @@ def _doing(folder: RunFolder, look: "Snapshot | None", owner: Json | None) -> st
         status = read_status(folder)
         return f"process {owner['pid']} on {owner['host']} trains in it; {training_line(status) if status else 'no step is done yet'}"
     ended = "" if look is None or look.status == "NOT_FOUND" else f"its workflow is {look.status.lower()}; "
+    if folder.result() is not None and folder.report.exists():
+        return f"{ended}its report is {folder.report}"
     if folder.result() is not None:
         return f"{ended}nothing is left to do but `triform evaluate` and `triform report`"
     if generation := newest_generation(folder):

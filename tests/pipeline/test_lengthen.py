@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from triform.errors import UsageError
 from triform.experiment import load
 from triform.pipeline.lengthen import set_epochs
+from triform.pipeline.local import set_epochs_here
 from triform.run.commit import Commit, commits
 from triform.run.folder import RunFolder
 from triform.run.horizon import add_horizon, read_horizons
@@ -68,10 +70,11 @@ def test_the_schedule_uses_the_new_length_from_that_step_on(tiny_experiment, len
 
 def test_shorter_than_what_is_done_is_refused_and_just_as_long_ends_there(tiny, tiny_experiment, tmp_path):
     folder = ended_at_step_20(tiny, tiny_experiment, tmp_path / "run")
-    assert set_epochs_of(tiny, folder.path, 4, tmp_path) == 2
-    assert "4 epochs are 16 steps, and the run is at step 20. Expected: 5 epochs at least" in tiny.output
+    with pytest.raises(UsageError, match="4 epochs are 16 steps, and the run is at step 20") as caught:
+        set_epochs_here(folder, 4)
+    assert caught.value.expected == "5 epochs at least"
     assert read_horizons(folder) == []
-    assert set_epochs_of(tiny, folder.path, 5, tmp_path) == 0
+    assert set_epochs_here(folder, 5) == 20
     assert tiny("train", "--resume", folder.path) == 0
     assert folder.result()["steps"] == 20
 
@@ -79,7 +82,7 @@ def test_shorter_than_what_is_done_is_refused_and_just_as_long_ends_there(tiny, 
 def test_the_last_of_several_changes_counts(tiny, tiny_experiment, tmp_path):
     folder = ended_at_step_20(tiny, tiny_experiment, tmp_path / "run")
     for number in (12, 7):
-        assert set_epochs_of(tiny, folder.path, number, tmp_path) == 0
+        set_epochs_here(folder, number)
     assert read_horizons(folder) == [(20, 12), (20, 7)]
     assert tiny("train", "--resume", folder.path) == 0
     assert folder.result()["steps"] == 28

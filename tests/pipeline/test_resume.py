@@ -54,7 +54,7 @@ def test_killed_before_every_single_write(tiny, tiny_experiment, tmp_path, strid
 
 
 def test_killed_again_and_again_in_one_run(tiny, tiny_experiment, undisturbed, tmp_path):
-    """Twenty-five deaths in the same run, each a little further on."""
+    """Twenty deaths and more in the same run, each a little further on."""
     generator, path = random.Random(5), tmp_path / "run"
     deaths = 0
     for _ in range(200):

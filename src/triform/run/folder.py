@@ -111,13 +111,18 @@ class RunFolder:
             raise CannotWrite(
                 f"{self.path / 'run.json'} is not readable as a run's identity", do="move this folder away or give another --output-dir"
             )
-        if known["fingerprint"] != identity["fingerprint"]:
+        self.refuse_other(identity["fingerprint"], identity["experiment"])
+        return known
+
+    def refuse_other(self, fingerprint: str, experiment: Json) -> None:
+        """Raises: ConfigConflict: the folder belongs to a run of another experiment."""
+        known = self.identity()
+        if known is not None and known["fingerprint"] != fingerprint:
             raise ConfigConflict(
-                f"The run folder {self.path} belongs to another experiment: {_differences(known['experiment'], identity['experiment'])}",
+                f"The run folder {self.path} belongs to another experiment: {_differences(known['experiment'], experiment)}",
                 expected="the settings the run began with (its length alone may change: `triform set-epochs`)",
                 do="give the run another name (`--name NEW`) or undo the change",
             )
-        return known
 
     def result(self) -> Json | None:
         """The finished run's result, or None while it is not finished."""

@@ -90,7 +90,6 @@ def test_the_codes_that_scripts_rely_on():
         65: "DataError",
         69: "ServerUnreachable",
         70: "NoProgress",
-        70: "NoProgress",
         73: "CannotWrite",
         74: "DiskFull",
         75: "Stopped",

@@ -3,6 +3,8 @@
 TINY_KILL_AT=n ends the process by SIGKILL just before its n-th open, write, fsync, link, rename or removal in the run's folder;
 TINY_COUNT_TO=FILE writes how many there were.
 
+TINY_DIE_AFTER=n ends it by SIGKILL in its n-th step, a random moment of up to 20 ms later.
+
 With the word `serve` it stays and takes commands from standard input, a JSON line each, and forks a process for each: what is
 imported once (a second) is not imported again.
 """

@@ -1,3 +1,3 @@
-from triform.cli import main
+from triform.cli import enter
 
-main()
+enter()

@@ -62,7 +62,9 @@ class LiveProgress:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        # A console of its own: under soft wrap a live line is cut at the terminal's edge instead of wrapped.
+        own = Console(highlight=False)
+        self._live = Live(console=own, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._last, self._time = "", 0.0
 
     def __enter__(self) -> Self:
@@ -75,7 +77,7 @@ class LiveProgress:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        console.print(line, markup=False)
+        (self._live.console if self._live else console).print(line, markup=False)
 
     def show(self, look: "Snapshot") -> None:
         self._show(f"{self.name}  {progress_line(look)}")

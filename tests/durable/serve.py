@@ -36,3 +36,4 @@ if __name__ == "__main__":
     if "CLOUD_LOG_DIR" in os.environ:
         watch_clouds(Path(os.environ["CLOUD_LOG_DIR"]))
     asyncio.run(main(*sys.argv[1:]))
+    os._exit(0)  # as `triform` does: the SDK's threads may abort an interpreter that is taking itself apart

@@ -78,7 +78,6 @@ def test_every_field_of_every_kind_has_a_meaning() -> None:
         "--name=b",
         "--data-dir=elsewhere",
         "--prepared-dir=elsewhere",
-        "--unit=cm",
         "--max-quarantine-fraction=0.5",
         "--every-seconds=1",
         "--keep-last=9",

@@ -383,25 +383,3 @@ def test_a_run_without_data_is_no_run(tmp_path):
 
     with pytest.raises(DataError, match="holds no run"):
         experiment_of(RunFolder(tmp_path))
-
-
-def test_a_row_that_the_disk_takes_in_parts_is_whole(tmp_path, monkeypatch):
-    import triform.run.metrics_log as module
-
-    class Slow:
-        def __getattr__(self, name):
-            return getattr(os, name)
-
-        def write(self, descriptor, data):
-            return os.write(descriptor, data[:3])
-
-    monkeypatch.setattr(module, "os", Slow())
-    folder = RunFolder(tmp_path)
-    take_claim(folder, {"base": None})
-    log = module.MetricsLog(folder, 1)
-    log.open()
-    for step in (1, 2):
-        log.append(step, "train", {"loss": 0.5})
-    log.close()
-    assert folder.metrics(1).stat().st_size == log.position
-    assert [tuple(row) for row in history(folder, 1)] == [(1, "train", "loss", 0.5), (2, "train", "loss", 0.5)]

@@ -1,5 +1,11 @@
 """The metrics log: rows after the last commit of a killed generation never count."""
 
+import errno
+import os
+
+import pytest
+
+from triform.errors import DiskFull
 from triform.run.folder import RunFolder
 from triform.run.metrics_log import MetricsLog, Row, history
 from triform.run.ownership import take_claim
@@ -55,3 +61,28 @@ def test_values_come_back_exactly(tmp_path):
     log.append(1, "val", values)
     log.close()
     assert {row.name: row.value for row in history(folder, 1)} == values
+
+
+def test_a_row_that_the_disk_takes_in_parts_is_whole(tmp_path, monkeypatch):
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def write(self, descriptor, data):
+            return os.write(descriptor, data[:3])
+
+        def fsync(self, _descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("triform.run.metrics_log.os", Slow())
+    folder = RunFolder(tmp_path)
+    take_claim(folder, {"base": None})
+    log = MetricsLog(folder, 1)
+    log.open()
+    for step in (1, 2):
+        log.append(step, "train", {"loss": 0.5})
+    with pytest.raises(DiskFull):
+        log.sync()
+    log.close()
+    assert folder.metrics(1).stat().st_size == log.position
+    assert [tuple(row) for row in history(folder, 1)] == [(1, "train", "loss", 0.5), (2, "train", "loss", 0.5)]

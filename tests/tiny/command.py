@@ -66,7 +66,7 @@ def main():
 
     if os.environ.keys() & {"TINY_KILL_AT", "TINY_COUNT_TO"}:
         watch_writes()
-    cli.main()
+    cli.enter()
 
 
 def serve():

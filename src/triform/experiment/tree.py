@@ -44,7 +44,6 @@ OPERATIONAL: Mapping[str, str] = MappingProxyType(
         "name": "says where a run lies",
         "data.data_dir": "the prepared data's digest says what lay there",
         "data.prepared_dir": "the prepared data's digest says what lay there",
-        "data.unit": "names a unit in the report, converts nothing",
         "data.max_quarantine_fraction": "lets prepare go on or stops it, changes no cloud",
         "training.checkpoints": "a resumed run is equal bit for bit",
         "training.plot_every": "draws only",

@@ -76,7 +76,7 @@ def train_here(
             show=unseen if LIVENESS_FD in os.environ else show,
         )
     except Stopped as error:
-        raise Stopped(error.got, do=f"to go on: triform train --resume {folder.path}") from error
+        raise Stopped(error.got, do=f"go on with `triform train --resume {folder.path}`") from error
 
 
 def _begun_with(experiment: Experiment, folder: RunFolder) -> Manifest | None:

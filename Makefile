@@ -34,10 +34,12 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 test: server
-	$(BIN)/pytest -n 2 -m "not long"
+	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n 2 -m "not long and not alone"
 
 test-all: server
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n 2 -m "not alone"
 
 bench: $(READY)
 	$(BIN)/python benchmarks/prepare.py

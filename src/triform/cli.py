@@ -288,8 +288,8 @@ def main() -> NoReturn:
 def enter() -> NoReturn:
     """The program: `main`, and an end that the threads of Temporal's SDK can't disturb.
 
-    They may meet an interpreter that is taking itself apart and abort the process ("PyGILState_Release", exit code -6), seen once in
-    some hundred ends of a worker. All is written by then, so the process leaves at once.
+    They may meet an interpreter that is taking itself apart and abort the process ("PyGILState_Release", exit code -6), seen once
+    at a worker's end. All is written by then, so the process leaves at once.
     """
     try:
         main()

@@ -24,7 +24,7 @@ def eventful(tiny, tiny_experiment, plants, tmp_path_factory):
     data = ("--data-dir", place / "plants", "--max-quarantine-fraction", 0.2)
     words = ("train", tiny_experiment, *data, "--output-dir", folder.path, "--every-steps", 1, "--plot-every", 2)
     assert tiny("prepare", tiny_experiment, *data) == 0
-    assert tiny(*words, TINY_KILL_AT=170, TINY_SLEEP=0.03) == -signal.SIGKILL
+    assert tiny(*words, TINY_KILL_AT=170, TINY_COMMITS=2) == -signal.SIGKILL
     newest = commits(folder)[0]
     newest.payload(folder).write_bytes(b"torn")
     assert tiny(*words, TINY_NAN_AT=20) == 77
@@ -118,7 +118,7 @@ def test_what_tensorboard_was_told_before_a_commit_survives_a_kill(tiny, tiny_ex
     """Nothing but commits writes the events here: the only validation is the last."""
     folder = RunFolder(tmp_path / "run")
     words = ("train", tiny_experiment, "--output-dir", folder.path, "--validate-every", 8, "--every-steps", 2)
-    assert tiny(*words, TINY_KILL_AT=190, TINY_SLEEP=0.02) == -signal.SIGKILL
+    assert tiny(*words, TINY_KILL_AT=190, TINY_COMMITS=2) == -signal.SIGKILL
     assert commits(folder)
     assert tiny(*words) == 0
     assert tensorboard_of(folder) == as_tensorboard_has_them(rows_of(folder))

@@ -113,7 +113,7 @@ def test_a_polite_stop_repeats_no_step(tiny_experiment, undisturbed, tmp_path):
 @pytest.mark.parametrize("damage", ["torn", "flipped"])
 def test_a_damaged_newest_checkpoint_is_passed_over_and_told(tiny, tiny_experiment, undisturbed, tmp_path, damage):
     path = tmp_path / "run"
-    assert tiny("train", tiny_experiment, "--output-dir", path, "--every-steps", 1, TINY_KILL_AT=150, TINY_SLEEP=0.03) == -signal.SIGKILL
+    assert tiny("train", tiny_experiment, "--output-dir", path, "--every-steps", 1, TINY_KILL_AT=150, TINY_COMMITS=2) == -signal.SIGKILL
     folder = RunFolder(path)
     newest, before = commits(folder)[:2]
     data = bytearray(newest.payload(folder).read_bytes())
@@ -131,7 +131,7 @@ def test_another_processor_or_package_goes_on_and_says_so(tiny, tiny_experiment,
     from triform.run.folder import sealed, to_json
 
     path = tmp_path / "run"
-    assert tiny("train", tiny_experiment, "--output-dir", path, TINY_KILL_AT=150) == -signal.SIGKILL
+    assert tiny("train", tiny_experiment, "--output-dir", path, TINY_KILL_AT=150, TINY_COMMITS=1) == -signal.SIGKILL
     folder = RunFolder(path)
     for commit in commits(folder):
         record = json.loads(commit.record(folder).read_text())

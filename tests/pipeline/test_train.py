@@ -53,7 +53,7 @@ def files_of(folder):
 
 def killed_at_a_commit(tiny, experiment, path, *words):
     """A run that was killed after at least one commit."""
-    assert tiny("train", experiment, "--output-dir", path, *words, TINY_KILL_AT=150, TINY_SLEEP=0.02) == -signal.SIGKILL
+    assert tiny("train", experiment, "--output-dir", path, *words, TINY_KILL_AT=150, TINY_COMMITS=1) == -signal.SIGKILL
     assert commits(RunFolder(path))
     return RunFolder(path)
 
@@ -325,7 +325,7 @@ def test_other_data_under_a_run_is_refused(tiny, tiny_experiment, plants, told, 
     shutil.copytree(plants, data)
     words = ("train", tiny_experiment, "--data-dir", data, "--output-dir", path)
     assert tiny("prepare", tiny_experiment, "--data-dir", data) == 0
-    assert tiny(*words, TINY_KILL_AT=150, TINY_SLEEP=0.02) == -signal.SIGKILL
+    assert tiny(*words, TINY_KILL_AT=150, TINY_COMMITS=1) == -signal.SIGKILL
     before, step = files_of(RunFolder(path)), commits(RunFolder(path))[0].step
     shutil.copy(sorted(data.glob("*.ply"))[0], data / "another.ply")
     assert tiny("prepare", tiny_experiment, "--data-dir", data) == 0

@@ -1,9 +1,13 @@
 """`triform` with the tests' NumPy backend in PyTorch's place: everything else is the real road.
 
 TINY_KILL_AT=n ends the process by SIGKILL just before its n-th open, write, fsync, link, rename or removal in the run's folder;
-TINY_COUNT_TO=FILE writes how many there were.
+TINY_COUNT_TO=FILE writes how many there were. TINY_COMMITS=n puts that death off until n checkpoints are committed, so that a loaded
+machine, whose thread commits late, dies later.
 
 TINY_DIE_AFTER=n ends it by SIGKILL in its n-th step, a random moment of up to 20 ms later.
+
+A checkpoint that comes due while the one before is being written waits for it, where a real training would skip it: which steps are
+committed is then a matter of steps, not of the machine's load.
 
 With the word `serve` it stays and takes commands from standard input, a JSON line each, and forks a process for each: what is
 imported once (a second) is not imported again.
@@ -24,6 +28,7 @@ import triform.files
 import triform.run.commit
 import triform.run.metrics_log
 from triform.pipeline import build
+from triform.training.checkpoint import Checkpointer
 
 WATCHED = ("open", "write", "fsync", "replace", "link", "unlink")
 
@@ -37,6 +42,7 @@ class WatchedOs:
 
     def __init__(self):
         self.count, self.deadly = 0, int(os.environ.get("TINY_KILL_AT", "0"))
+        self.commits_to_come = int(os.environ.get("TINY_COMMITS", "0"))
 
     def __getattr__(self, name):
         function = getattr(os, name)
@@ -45,11 +51,21 @@ class WatchedOs:
     def watched(self, function):
         def call(*args, **kwargs):
             self.count += 1
-            if self.count == self.deadly:
+            if self.deadly and self.count >= self.deadly and self.commits_to_come <= 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            self.commits_to_come -= function.__name__ == "link" and Path(args[1]).parent.name == "commits"
+            return result
 
         return call
+
+
+def wait_for_the_checkpoint_before(offer):
+    def call(self, *args):
+        self._settle()
+        offer(self, *args)
+
+    return call
 
 
 def watch_writes():
@@ -101,6 +117,7 @@ def serve():
 
 if __name__ == "__main__":
     build.build_backend = build_backend
+    Checkpointer.offer = wait_for_the_checkpoint_before(Checkpointer.offer)
     if sys.argv[1:] == ["serve"]:
         serve()
     else:

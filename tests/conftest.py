@@ -23,6 +23,23 @@ training: {{num_epochs: 8, batch_size: 2, num_threads: 1, plot_every: 1000, chec
 """
 
 
+MESH_EXPERIMENT = """
+name: tiny_mesh
+data: {{kind: mesh_files, num_vertices: 48, data_dir: "{data}", val_fraction: 0.25, test_fraction: 0.25}}
+task:
+  kind: mesh_identity
+  k: 5
+  layers: [{{width: 8, graph: spatial}}, {{width: 8, graph: dynamic, keep_vertices: 24}}]
+  point_width: 16
+  hidden_widths: [16]
+  embedding_dim: 8
+  dropout: 0.1
+  triplets: {{meshes_per_subject: 2}}
+  augmentation: {{jitter_std: 0.002, vertex_dropout: 0.05, edge_dropout: 0.1}}
+training: {{num_epochs: 6, batch_size: 8, learning_rate: 0.01, num_threads: 1, plot_every: 1000, checkpoints: {{every_steps: 5}}}}
+"""
+
+
 @pytest.fixture(autouse=True)
 def _own_state(monkeypatch):
     """No test touches the user's server, or hears of a cluster."""
@@ -46,6 +63,24 @@ def tiny_experiment(plants, tmp_path_factory) -> Path:
     """An experiment file of 28 steps."""
     path = tmp_path_factory.mktemp("experiment") / "tiny.yaml"
     path.write_text(EXPERIMENT.format(data=plants))
+    return path
+
+
+@pytest.fixture(scope="session")
+def bodies(tmp_path_factory) -> Path:
+    """Eight small registered bodies in five poses each."""
+    from triform.datasets.synthetic.bodies import write_body_folder
+
+    folder = tmp_path_factory.mktemp("data") / "bodies"
+    write_body_folder(folder, num_subjects=8, num_meshes=5, seed=1, cell_m=0.045)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_mesh_experiment(bodies, tmp_path_factory) -> Path:
+    """An experiment file of 30 steps: who is it."""
+    path = tmp_path_factory.mktemp("experiment") / "tiny_mesh.yaml"
+    path.write_text(MESH_EXPERIMENT.format(data=bodies))
     return path
 
 

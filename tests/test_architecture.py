@@ -95,19 +95,14 @@ def test_nothing_that_runs_code_from_data():
             assert not (of_numpy and name == "load" and "allow_pickle" not in told), f"{path}:{node.lineno}: say allow_pickle=False"
 
 
-def test_the_checks_know_the_tasks_metrics():
-    from triform.experiment.checks import METRICS
-    from triform.tasks.point_autoencoder.task import PointAutoencoderTask
-
-    assert METRICS["point_autoencoder"] == PointAutoencoderTask.metrics
-
-
 def test_every_task_has_its_metrics_checked():
+    from typing import get_args
+
     from triform.experiment import Task
     from triform.experiment.checks import METRICS
 
-    members = getattr(Task, "__args__", (Task,))
-    assert {member.__dataclass_fields__["kind"].default for member in members} == METRICS.keys()
+    union, _ = get_args(Task)
+    assert {member.__dataclass_fields__["kind"].default for member in get_args(union)} == METRICS.keys()
 
 
 def test_every_module_and_every_public_class_says_what_it_is():

@@ -14,7 +14,7 @@ from triform.errors import BY_EXIT_CODE, Diverged, LostOwnership, UsageError
 from triform.terminal import LiveProgress, duration, training_line
 
 VERBS = ("run", "prepare", "train", "evaluate", "report", "worker", "status", "pause", "resume", "stop", "set-epochs")
-VERBS += ("config", "doctor", "grow-maize")
+VERBS += ("config", "doctor", "profile", "grow-maize", "grow-bodies", "grow-faces")
 
 
 @pytest.fixture

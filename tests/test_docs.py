@@ -46,7 +46,7 @@ def verbs():
 
 def test_the_lists_below_are_not_empty():
     assert {"train", "set-epochs"} <= set(verbs())
-    assert {"ply_clouds", "maize_field3d", "point_autoencoder", "pointnet2_msg", "folding", "cosine"} <= set(kinds())
+    assert {"ply_clouds", "maize_field3d", "point_autoencoder", "pointnet2_msg", "folding", "mesh_identity", "arcface"} <= set(kinds())
     assert len(EXPERIMENTS) >= 4
 
 

@@ -61,9 +61,8 @@ def prepare(*words: Words, download: bool = False) -> None:
     experiment = located(_load(given, named=False).experiment)
     with counting("preparing") as progress:
         manifest = prepare_data(experiment, progress=progress)
-    say(
-        f"{len(manifest.clouds)} clouds in {manifest.prepared_dir}, {len(manifest.quarantined)} files quarantined, digest {manifest.digest}"
-    )
+    quarantined = f"{len(manifest.quarantined)} files quarantined"
+    say(f"{manifest.num_samples} samples in {manifest.prepared_dir}, {quarantined}, digest {manifest.digest}")
     for bad in manifest.quarantined:
         say(f"  quarantined {bad.member}: {bad.reason}")
 
@@ -217,6 +216,48 @@ def grow_maize(folder: Path, *, num_plants: int = 48, num_points: int = 10_000, 
     say(f"{num_plants} plants of {num_points} points in {folder}")
 
 
+@app.command
+def grow_bodies(folder: Path, *, num_subjects: int = 24, num_meshes: int = 8, seed: int = 0) -> None:
+    """Write procedural registered bodies, subject/mesh.ply, for a first try of mesh identity."""
+    from triform.datasets.synthetic.bodies import write_body_folder
+    from triform.terminal import say
+
+    write_body_folder(folder, num_subjects=num_subjects, num_meshes=num_meshes, seed=seed)
+    say(f"{num_subjects} subjects with {num_meshes} meshes each in {folder}")
+
+
+@app.command
+def grow_faces(
+    model: Path,
+    folder: Path,
+    *,
+    num_subjects: int = 100,
+    num_expressions: int = 10,
+    protocol: Literal["open_set", "closed_set"] = "open_set",
+    seed: int = 0,
+) -> None:
+    """Write random faces of a morphable model (.npz: neutral, faces, identity, expression) as mesh_hdf5 data."""
+    from triform.datasets.synthetic.faces import write_face_folder
+    from triform.terminal import say
+
+    write_face_folder(folder, model=model, num_subjects=num_subjects, num_expressions=num_expressions, protocol=protocol, seed=seed)
+    say(f"{num_subjects} subjects with {num_expressions} faces each in {folder}")
+
+
+@app.command
+def profile(*words: Words, output: Annotated[Path | None, Parameter(help="file for the report (default: print only)")] = None) -> None:
+    """Measure an experiment's training step: seconds, samples a second, memory, each part's share, multiply-adds."""
+    from triform.files import replace_quickly
+    from triform.pipeline.prepare import located
+    from triform.pipeline.profile import profile as measure
+    from triform.terminal import say
+
+    text = measure(located(_load(words).experiment))
+    say(text)
+    if output is not None:
+        replace_quickly(output, f"{text}\n".encode())
+
+
 def _split(words: "tuple[str, ...] | list[str]") -> tuple[Path | None, list[str]]:
     """The experiment file, which is the word that ends in .yaml, and the rest."""
     files = [word for word in words if word.endswith((".yaml", ".yml")) and not word.startswith("-")]
@@ -231,8 +272,10 @@ def _load(words: "tuple[str, ...] | list[str]", *, named: bool = True) -> "Loade
     path, overrides = _split(words)
     if path is None and named:
         raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="see experiments/ for some")
-    defaults = {"name": "prepare", "data": {"kind": "ply_clouds"}, "task": {"kind": "point_autoencoder"}}
-    return load(path, overrides, defaults=None if named else defaults)
+    if named or path is not None:
+        return load(path, overrides)
+    task = "mesh_identity" if any("mesh_" in word for word in overrides) else "point_autoencoder"
+    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": {"kind": task}})
 
 
 def _asked(words: tuple[str, ...], output_dir: Path | None, *, address: str | None, detach: bool) -> "Asked":

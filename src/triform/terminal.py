@@ -116,17 +116,21 @@ def show_result(result: Json) -> None:
 
 
 def show_metrics(folder: RunFolder) -> None:
-    """The evaluation's headline: the model beside floor and baselines."""
+    """The evaluation's headline: the model beside what it is to be measured by."""
     measured = read_json(folder.evaluation / "metrics.json") or {}
-    table = Table(title="Chamfer distance cd_l2 (unit sphere; lower is better)", title_justify="left")
-    columns = ("model", "sampling floor", "constant cloud", "nearest training cloud")
+    headline = measured.get("headline", {})
+    table = Table(title=measured.get("title", ""), title_justify="left")
+    columns = list(dict.fromkeys(column for row in headline.values() for column in row))
     table.add_column("split")
     for column in columns:
         table.add_column(column, justify="right")
-    headline = measured.get("headline", {})
-    for split, row in ((split, headline[split]) for split in ("train", "val", "test") if split in headline):
-        table.add_row(split, *("-" if row.get(column) is None else f"{row[column]:.4f}" for column in columns))
+    for split, row in headline.items():
+        table.add_row(split, *(_cell(row.get(column)) for column in columns))
     console.print(table)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def show_finished(folder: RunFolder) -> bool:

@@ -41,7 +41,7 @@ def _threads():
 
 
 def make(task=TASK, seed=SEED, **settings):
-    return TorchBackend(task.build(), num_points=32, settings=Training(**settings), seed=seed, device="cpu")
+    return TorchBackend(task.build(), facts={"num_points": 32}, settings=Training(**settings), seed=seed, device="cpu")
 
 
 def batch(step):
@@ -82,6 +82,27 @@ def test_reloading_in_the_middle_changes_no_bit():
     second.load_state(kept)
     assert before + run(second, 3, 6) == scalars
     assert bits(second) == bits(straight)
+
+
+def test_accumulated_gradients_are_the_mean_over_microbatches():
+    """Without BatchNorm's statistics in the way: the same samples twice give what they give once."""
+    once, twice = make(replace(TASK, dropout=0.0)), make(replace(TASK, dropout=0.0), gradient_accumulation_steps=2)
+    half = batch(0)
+    whole = {name: np.concatenate([array, array]) for name, array in half.items()}
+    told, again = once.train_step(half, 0, 1e-2), twice.train_step(whole, 0, 1e-2)
+    assert again == pytest.approx(told, rel=1e-5)
+    for name, array in once.state().items():
+        if name.startswith(("m/", "v/")):
+            np.testing.assert_allclose(twice.state()[name], array, rtol=1e-4, atol=1e-7)
+
+
+def test_mixed_precision_stays_near_float32():
+    exact, mixed = make(), make(mixed_precision=True)
+    first, second = run(exact, 0, 3), run(mixed, 0, 3)
+    assert second[0]["loss"] == pytest.approx(first[0]["loss"], rel=0.05)
+    assert second != first
+    assert all(array.dtype == np.float32 for name, array in mixed.state().items() if name != "updates")
+    assert mixed.predict(batch(9))["embedding"].dtype == np.float32
 
 
 def test_loading_copies():
@@ -162,7 +183,7 @@ def test_auto_is_the_cpu_where_there_is_no_cuda(monkeypatch):
 
 def test_building_fixes_the_number_of_threads(tiny_experiment):
     for number in (1, 3):
-        _, device = build_backend(load(tiny_experiment).experiment, num_threads=number, device="cpu")
+        _, device = build_backend(load(tiny_experiment).experiment, {"num_points": 48}, num_threads=number, device="cpu")
         assert (torch.get_num_threads(), device) == (number, "cpu")
 
 
@@ -174,7 +195,7 @@ import torch
 torch.get_num_threads()  # PyTorch has settled its number before Numba starts its threads
 from triform.experiment import load
 from triform.pipeline.build import build_backend
-backend, _ = build_backend(load(Path(sys.argv[1])).experiment, num_threads=1)
+backend, _ = build_backend(load(Path(sys.argv[1])).experiment, {"num_points": 48}, num_threads=1)
 backend.train_step({"points": np.random.default_rng(0).normal(0, 0.3, (2, 48, 3)).astype(np.float32)}, 0, 1e-3)
 print(torch.get_num_threads())
 """

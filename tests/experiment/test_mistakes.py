@@ -35,12 +35,12 @@ training:
   num_epochs: 1.5
   learning_rate: .nan
   latent_dim: 4
-  schedule: {kind: cosin}
+  scheduler_type: cosin
   checkpoints:
 """
     assert mistakes(text, "--patience", "-1") == [
         'x.yaml:1:1 name: got "a/b", expected 1 to 64 letters, digits, dots, hyphens or underscores that begin with a letter or digit',
-        'x.yaml:2:8 data.kind: got "ply_cloud", expected one of ply_clouds, maize_field3d; did you mean ply_clouds?',
+        'x.yaml:2:8 data.kind: got "ply_cloud", expected one of ply_clouds, maize_field3d, mesh_hdf5, mesh_files; did you mean ply_clouds?',
         "x.yaml:5:3 task.latent_dims: is no field; did you mean latent_dim?",
         'x.yaml:6:3 task.loss: got "cd_l3", expected one of cd_l2, cd_squared; did you mean cd_l2?',
         "x.yaml:9:28 task.encoder.levels[0].radius: got 0, expected a number above 0",
@@ -53,7 +53,7 @@ training:
         "x.yaml:14:3 training.num_epochs: got 1.5, expected an integer above 0",
         "x.yaml:15:3 training.learning_rate: got nan, expected a finite number",
         "x.yaml:16:3 training.latent_dim: is no field here; it belongs to task.latent_dim",
-        'x.yaml:17:14 training.schedule.kind: got "cosin", expected one of constant, cosine, step, exponential; did you mean cosine?',
+        'x.yaml:17:3 training.scheduler_type: got "cosin", expected one of cosine, step, exponential, constant; did you mean cosine?',
         "x.yaml:18:3 training.checkpoints: got nothing, expected a block of fields",
         "on the command line, --patience: got -1, expected an integer of at least 0",
     ]
@@ -69,9 +69,12 @@ training:
         ("a: &b [*b]", "x.yaml:1:1 not YAML: an alias repeats too much, or holds itself"),
         ("[" * 3000, "x.yaml:1:1 not YAML: it is nested too deeply"),
         ("a: \x00", "x.yaml:1:1 not YAML: unacceptable character #x0000: special characters are not allowed"),
-        (HEAD + "task: {}", "x.yaml:3:1 task.kind: is missing, expected point_autoencoder"),
-        (HEAD, "x.yaml:1:1 task: is missing, expected a block whose kind is point_autoencoder"),
-        ("name: a\ndata: {}\n" + TASK, "x.yaml:2:1 data.kind: is missing, expected one of ply_clouds, maize_field3d"),
+        (HEAD + "task: {}", "x.yaml:3:1 task.kind: is missing, expected one of point_autoencoder, mesh_identity"),
+        (HEAD, "x.yaml:1:1 task: is missing, expected a block whose kind is point_autoencoder or mesh_identity"),
+        (
+            "name: a\ndata: {}\n" + TASK,
+            "x.yaml:2:1 data.kind: is missing, expected one of ply_clouds, maize_field3d, mesh_hdf5, mesh_files",
+        ),
         (HEAD + TASK + "seed: 1\nseed: 2\n", "x.yaml:5:1 seed: is written twice, first in line 4"),
         (HEAD + TASK + "training: 5\n", "x.yaml:4:1 training: got 5, expected a block of fields"),
         (HEAD + TASK + "seed: !!int x\n", "x.yaml:4:1 seed: got !!int x, expected a plain value"),
@@ -148,8 +151,8 @@ def test_without_a_file_every_required_field_is_named() -> None:
     with pytest.raises(ExperimentError) as caught:
         load(None, ["--name=a"])
     assert caught.value.got.splitlines() == [
-        "data: is missing, expected a block whose kind is ply_clouds or maize_field3d",
-        "task: is missing, expected a block whose kind is point_autoencoder",
+        "data: is missing, expected a block whose kind is ply_clouds or maize_field3d or mesh_hdf5 or mesh_files",
+        "task: is missing, expected a block whose kind is point_autoencoder or mesh_identity",
     ]
 
 
@@ -170,7 +173,7 @@ FIELDS = [
     "augmentation",
     "scale_range",
     "training",
-    "schedule",
+    "head",
     "min_lr",
     "batch_size",
 ]

@@ -5,8 +5,7 @@ import pytest
 
 from triform.experiment import load
 from triform.experiment.tree import Experiment
-from triform.tasks.point_autoencoder.config import FoldingDecoder, MultiScaleEncoder
-from triform.training.config import CosineSchedule, StepSchedule
+from triform.tasks.point_autoencoder.config import FoldingDecoder, MlpDecoder, MultiScaleEncoder
 
 Mistakes = Callable[..., list[str]]
 
@@ -60,37 +59,30 @@ def test_an_item_of_a_list(small: Path) -> None:
     assert (first.radius, first.num_centers, second.radius) == (0.15, 512, 0.4)
 
 
+def add_decoder(path: Path, block: str) -> None:
+    path.write_text(path.read_text().replace("training:", f"  decoder: {block}\ntraining:"))
+
+
 def test_a_block_as_a_whole(small: Path) -> None:
-    schedule = changed(small, "--schedule", "{kind: step, gamma: 0.5}").training.schedule
-    assert schedule == StepSchedule(gamma=0.5)
+    assert changed(small, "--decoder", "{kind: folding, grid_size: 40}").task.decoder == FoldingDecoder(grid_size=40)
 
 
 def test_another_kind_drops_the_old_member_in_any_order(small: Path) -> None:
-    small.write_text(small.read_text() + "  schedule: {kind: step, step_size: 3}\n")
-    words = [
-        "--warmup-epochs",
-        "2",
-        "--schedule.kind",
-        "cosine",
-        "--task.encoder.kind",
-        "pointnet2_msg",
-        "--decoder.kind=folding",
-        "--grid-size=40",
-    ]
+    add_decoder(small, "{kind: mlp, widths: [3]}")
+    words = ["--task.encoder.kind", "pointnet2_msg", "--grid-size=40", "--decoder.kind=folding"]
     experiment = changed(small, *words)
-    assert experiment.training.schedule == CosineSchedule(warmup_epochs=2)
     assert experiment.task.encoder == MultiScaleEncoder()
     assert experiment.task.decoder == FoldingDecoder(grid_size=40)
 
 
 def test_the_same_kind_keeps_its_fields(small: Path) -> None:
-    small.write_text(small.read_text() + "  schedule: {kind: step, step_size: 3}\n")
-    assert changed(small, "--schedule.kind", "step").training.schedule == StepSchedule(step_size=3)
+    add_decoder(small, "{kind: folding, grid_size: 40}")
+    assert changed(small, "--decoder.kind", "folding").task.decoder == FoldingDecoder(grid_size=40)
 
 
 def test_a_block_without_kind_is_of_the_default_kind(small: Path) -> None:
-    small.write_text(small.read_text() + "  schedule: {min_lr: 1e-5}\n")
-    assert changed(small).training.schedule == CosineSchedule(min_lr=1e-5)
+    add_decoder(small, "{widths: [3]}")
+    assert changed(small).task.decoder == MlpDecoder(widths=(3,))
 
 
 def test_without_a_file() -> None:
@@ -116,12 +108,10 @@ def test_defaults_lie_under_the_file(small: Path) -> None:
         ("--trainig.batch-size 4", "--trainig.batch-size: is no field; did you mean --training.batch-size?"),
         (
             "--kind x",
-            "--kind: names more than one field: --data.kind, --task.kind, --task.encoder.kind, --task.decoder.kind, "
-            "--training.schedule.kind; write one of these",
+            "--kind: names more than one field: --data.kind, --task.kind, --task.encoder.kind, --task.decoder.kind; write one of these",
         ),
         ("--decoder.kind foldin", '--decoder.kind: got "foldin", expected one of mlp, folding; did you mean folding?'),
         ("--grid-size 4", "--grid-size: is no field; task.decoder has it where its kind is folding"),
-        ("--gamma 1", "--gamma: is no field; training.schedule has it where its kind is step or exponential"),
         ("--batch-size", "--batch-size: got no value, expected one after it"),
         ("--batch-size 0", "--batch-size: got 0, expected an integer above 0"),
         ("--batch-size true", "--batch-size: got true, expected an integer above 0"),

@@ -60,10 +60,7 @@ def test_lengthened_after_one_kill_and_before_others_equals_undisturbed(tiny, ti
 def test_the_schedule_uses_the_new_length_from_that_step_on(tiny_experiment, lengthened):
     training = load(tiny_experiment).experiment.training
     rates = {row.step: row.value for row in outcome(lengthened.path)[1] if row.name == "learning_rate"}
-    expected = {
-        step: learning_rate(training.schedule, step - 1, peak=1e-3, steps_per_epoch=4, total_steps=32 if step <= 20 else 40)
-        for step in range(1, 41)
-    }
+    expected = {step: learning_rate(training, step - 1, steps_per_epoch=4, total_steps=32 if step <= 20 else 40) for step in range(1, 41)}
     assert rates == expected
     assert rates[21] > rates[20]
 

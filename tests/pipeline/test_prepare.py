@@ -86,7 +86,7 @@ def test_the_command_tells_counts_digest_and_quarantine(tiny, tiny_experiment, e
     assert "empty.ply" in tiny.output[before:]
     assert tiny("prepare", tiny_experiment, "--data-dir", tmp_path / "plants", "--max-quarantine-fraction", 0.1) == 0
     told = tiny.output[before:]
-    assert f"12 clouds in {tmp_path}/plants.prepared-48, 1 files quarantined" in told
+    assert f"12 samples in {tmp_path}/plants.prepared-48, 1 files quarantined" in told
     assert "quarantined empty.ply: " in told
 
 

@@ -305,7 +305,7 @@ def test_another_generation_takes_the_run_away(tiny_experiment, tmp_path, monkey
     monkeypatch.setattr(sys, "path", [*sys.path])
     from numpy_backend import NumpyBackend
 
-    monkeypatch.setattr(training, "build_backend", lambda experiment, num_threads: (NumpyBackend(num_points=48, seed=0), "cpu"))
+    monkeypatch.setattr(training, "build_backend", lambda experiment, facts, num_threads: (NumpyBackend(num_points=48, seed=0), "cpu"))
     experiment, folder, asked = located(load(tiny_experiment, []).experiment), RunFolder(tmp_path / "run"), []
 
     def stop():

@@ -5,7 +5,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.report.panels import CloudPair, CloudPairs, Curves, Event, Events, Fact, KeyValues, Report, Scatter, Series, Table
+from triform.report.panels import (
+    CloudPair,
+    CloudPairs,
+    Curves,
+    Event,
+    Events,
+    Fact,
+    Histogram,
+    HistogramSeries,
+    KeyValues,
+    MeshView,
+    MeshViews,
+    Report,
+    Scatter,
+    Series,
+    Table,
+)
 
 Floats = NDArray[np.float64]
 
@@ -79,6 +95,48 @@ def embedding_map() -> Scatter:
     return Scatter(
         "Map of the embeddings", points, tuple(f"plant_{index:04d}" for index in range(240)), groups, "First two principal components."
     )
+
+
+def distances() -> Histogram:
+    """Few small distances within subjects, many larger ones between them."""
+    rng, edges = np.random.default_rng(5), np.linspace(0, 2, 41)
+    genuine, impostor = np.histogram(rng.normal(0.5, 0.12, 600), edges)[0], np.histogram(rng.normal(1.2, 0.15, 18_000), edges)[0]
+    series = (HistogramSeries("genuine", edges, genuine), HistogramSeries("impostor", edges, impostor))
+    return Histogram("Distances of pairs", series, "distance", note="Test subjects.")
+
+
+def ball(stretch: float = 1.0, *, rings: int = 24, turns: int = 36) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Vertices and triangles of a globe with a nose, 10 mm in radius and `stretch` times as high, y up."""
+    down, around = np.meshgrid(np.linspace(0, np.pi, rings), np.arange(turns) * 2 * np.pi / turns, indexing="ij")
+    out = 10 + 4 * np.exp(-((down - np.pi / 2) ** 2 + (around - np.pi / 2) ** 2) / 0.08)
+    places = out[..., None] * np.stack([np.sin(down) * np.cos(around), stretch * np.cos(down), np.sin(down) * np.sin(around)], axis=-1)
+    index = np.arange(rings * turns, dtype=np.int32).reshape(rings, turns)
+    a, b, c, d = (part.ravel() for part in (index[:-1], np.roll(index, -1, 1)[:-1], index[1:], np.roll(index, -1, 1)[1:]))
+    faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([b, d, c], axis=1)])
+    return places.reshape(-1, 3).astype(np.float32), faces.astype(np.int32)
+
+
+def saliency() -> MeshViews:
+    """Two globes whose noses matter, and a cloud."""
+    views = []
+    for name, stretch, is_mesh in (("subject_0001", 1.0, True), ("subject_0002", 1.3, True), ("subject_0003", 1.1, False)):
+        vertices, faces = ball(stretch)
+        values = np.maximum(vertices[:, 2] - 5, 0).astype(np.float32)
+        views.append(MeshView(name, "mesh_000001" if is_mesh else "without faces", vertices, faces if is_mesh else None, values))
+    return MeshViews("Which vertices drive identity", tuple(views), "mm", "y", "gradient (1/mm)", "Mean over the probes.")
+
+
+def subject_map(count: int = 60) -> Scatter:
+    """Ten meshes of each of many subjects, on a lattice of ten columns."""
+    names = [f"subject_{index:04d}" for index in range(count)]
+    places = np.array([(index % 10 + 0.4 * np.cos(mesh), index // 10 + 0.4 * np.sin(mesh)) for index in range(count) for mesh in range(10)])
+    labels = tuple(f"{name}/mesh_{mesh:06d}" for name in names for mesh in range(10))
+    return Scatter("Embeddings", places, labels, tuple(name for name in names for _ in range(10)), "t-SNE.", "subjects")
+
+
+def identity_report() -> Report:
+    """What mesh identity shows beside curves and tables."""
+    return sample_report(title="faces-01", facts=(), panels=(distances(), saliency(), subject_map()))
 
 
 def sample_report(**changes: Any) -> Report:

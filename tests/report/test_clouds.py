@@ -16,12 +16,12 @@ from triform.report.poster import HEIGHT, WIDTH, Frame, draw_poster, encode_png,
 
 
 def decode_png(png: bytes) -> np.ndarray:
-    """The RGBA image of a PNG whose rows have no filter."""
+    """The RGBA image of a PNG whose rows are differences to the row above."""
     width, height = struct.unpack(">II", png[16:24])
     length = struct.unpack(">I", png[33:37])[0]
     rows = np.frombuffer(zlib.decompress(png[41 : 41 + length]), dtype=np.uint8).reshape(height, 1 + 4 * width)
-    assert not rows[:, 0].any()
-    return rows[:, 1:].reshape(height, width, 4)
+    assert (rows[:, 0] == 2).all()
+    return np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8).reshape(height, width, 4)
 
 
 def test_packed_points_come_back() -> None:

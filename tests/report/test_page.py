@@ -12,7 +12,23 @@ from sample import sample_report
 
 from triform.errors import CannotWrite, DataError
 from triform.report.page import embedded_json, render_report, viewer_file, write_report
-from triform.report.panels import CloudPair, CloudPairs, Curves, Event, Events, Fact, KeyValues, Report, Scatter, Series, Table
+from triform.report.panels import (
+    CloudPair,
+    CloudPairs,
+    Curves,
+    Event,
+    Events,
+    Fact,
+    Histogram,
+    HistogramSeries,
+    KeyValues,
+    MeshView,
+    MeshViews,
+    Report,
+    Scatter,
+    Series,
+    Table,
+)
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\" a='b'>&amp;\u2028"
 
@@ -24,7 +40,10 @@ def evil_report() -> Report:
         Curves(e, (Series(e, [0, 1], [1.0, 2.0]),), e, e, False, e),
         Table(e, (e, e), ((e, 1.0),), e),
         CloudPairs(e, (CloudPair(e, e, cloud, cloud, np.ones(3, dtype=np.float32)),), e, "y", e),
-        Scatter(e, np.eye(2), (e, e), (e, e), e),
+        Scatter(e, np.eye(2), (e, e), (e, e), e, e),
+        Scatter(e, np.zeros((20, 2)), (e,) * 20, tuple(f"{e}{index}" for index in range(20)), e, e),
+        Histogram(e, (HistogramSeries(e, [0, 1], [2]),), e, e, e),
+        MeshViews(e, (MeshView(e, e, cloud, np.array([[0, 1, 2]], dtype=np.int32), np.ones(3, dtype=np.float32)),), e, "y", e, e),
         Events(e, (Event(e, e, e),), e),
         KeyValues(e, ((e, e),)),
     )
@@ -57,7 +76,7 @@ class Elements(HTMLParser):
 def test_markup_in_names_is_text() -> None:
     elements = Elements(render_report(evil_report()))
     assert elements.tags["script"] == 2
-    assert elements.tags["img"] == 2
+    assert elements.tags["img"] == 3
     assert elements.handlers == []
     assert elements.open == []
 
@@ -104,6 +123,12 @@ def test_two_charts_stand_side_by_side_and_an_odd_one_is_wide() -> None:
         r'class="panel (\w+( half)?)"', render_report(sample_report(panels=(chart, chart, chart, KeyValues("k", ()), chart, chart)))
     )
     assert [name for name, _ in classes] == ["curves", "curves half", "curves half", "keyvalues", "curves half", "curves half"]
+
+
+def test_a_distribution_stands_beside_a_chart() -> None:
+    chart, bars = Curves("c", (Series("s", [0, 1], [0, 1]),)), Histogram("h", (), "distance")
+    classes = re.findall(r'class="panel (\w+( half)?)"', render_report(sample_report(panels=(chart, bars))))
+    assert [name for name, _ in classes] == ["curves half", "histogram half"]
 
 
 def test_a_table_aligns_numbers_and_marks_its_row() -> None:

@@ -73,7 +73,7 @@ def test_a_zombie_that_commits_late_is_ordered_before_its_successor(owner, monke
 def test_collect_keeps_the_last_the_best_and_every_nth(owner):
     for step in range(1, 11):
         write_commit(owner, step, STATE, META)
-    collect(owner, keep_last=3, keep_every=4, best_step=2)
+    collect(owner, keep_last=3, keep_every=(4,), keep_steps=(2,))
     assert [commit.step for commit in commits(owner.folder)] == [10, 9, 8, 4, 2]
     payloads = sorted(path.stem for path in owner.folder.checkpoints.iterdir())
     assert payloads == sorted(commit.name for commit in commits(owner.folder))
@@ -83,7 +83,7 @@ def test_collect_removes_what_a_killed_process_left(owner):
     write_commit(owner, 1, STATE, META)
     (owner.folder.checkpoints / ".g.safetensors.99-0.tmp").write_bytes(b"half")
     (owner.folder.checkpoints / "g00000001-s0000000009.safetensors").write_bytes(b"no record")
-    collect(owner, keep_last=2, keep_every=0, best_step=None)
+    collect(owner, keep_last=2, keep_every=(0,), keep_steps=(None,))
     assert [path.name for path in owner.folder.checkpoints.iterdir()] == ["g00000001-s0000000001.safetensors"]
 
 

@@ -33,8 +33,8 @@ from triform.training.checkpoint import Checkpointer
 WATCHED = ("open", "write", "fsync", "replace", "link", "unlink")
 
 
-def build_backend(experiment, *, num_threads, device=None):
-    return numpy_backend.NumpyBackend(num_points=experiment.data.num_points, seed=experiment.seed), device or "cpu"
+def build_backend(experiment, facts, *, num_threads, device=None):
+    return numpy_backend.NumpyBackend(num_points=facts["num_points"], seed=experiment.seed), device or "cpu"
 
 
 class WatchedOs:

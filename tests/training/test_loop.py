@@ -62,10 +62,12 @@ class Recorder:
         self.heard.append(("validation", progress.step))
 
 
-def make(recorder, *, total=12, validation=lambda: 1.0, stop=lambda: None, checkpoints=NEVER, **settings):
+def make(recorder, *, total=12, validation=lambda: 1.0, stop=lambda: None, checkpoints=NEVER, higher=False, **settings):
     backend = Counter()
     plan = Plan(
-        settings=Training(monitor="error", checkpoints=checkpoints, **settings),
+        settings=Training(checkpoints=checkpoints, **settings),
+        monitor="error",
+        higher_is_better=higher,
         steps_per_epoch=4,
         total_steps=total,
         rate=lambda step: 0.1 * step,
@@ -201,3 +203,21 @@ def test_a_loader_looks_only_a_little_ahead(workers):
     batches.close()
     assert all(after - before == 1 for before, after in pairwise(sorted(made)))
     assert max(made) <= 9 + 2 * workers
+
+
+@pytest.mark.parametrize(("higher", "best"), [(False, [8, 16]), (True, [12, 4])])
+def test_the_best_validations_are_committed_at_once_and_remembered(higher, best):
+    recorder, values = Recorder(), iter([5.0, 1.0, 9.0, 2.0])
+    checkpoints = Checkpoints(every_seconds=1e9, keep_best_n=2)
+    loop, _ = make(recorder, total=16, validation=lambda: next(values), checkpoints=checkpoints, higher=higher)
+    assert loop.run().best.step == best[0]
+    assert [step for _, step in loop.leaders] == best
+    assert set(best) <= {step for step, _, _ in recorder.commits}
+    assert recorder.commits[-1][2]["leaders"] == loop.leaders
+
+
+def test_epochs_named_by_save_frequency_are_committed():
+    recorder = Recorder()
+    loop, _ = make(recorder, total=20, checkpoints=Checkpoints(every_seconds=1e9, save_frequency=2))
+    loop.run()
+    assert [step for step, _, _ in recorder.commits] == [8, 16, 20]

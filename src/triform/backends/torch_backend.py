@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from triform.errors import ExperimentError
 from triform.kernels.nearest_neighbors import nearest_neighbors
-from triform.training.backend import Arrays
+from triform.training.backend import Arrays, Facts, microbatches
 from triform.training.config import Training
 
 Batch = Mapping[str, NDArray[np.generic]]
@@ -19,7 +21,7 @@ Batch = Mapping[str, NDArray[np.generic]]
 class TorchTask(Protocol):
     """What a task tells this backend."""
 
-    def build_torch(self, num_points: int) -> nn.Module: ...
+    def build_torch(self, facts: Facts, seed: int) -> nn.Module: ...
 
     def loss_torch(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]: ...
 
@@ -28,6 +30,10 @@ class TorchTask(Protocol):
 
 def pick_device(wanted: str) -> str:
     """`auto` is a CUDA device where there is one, else the CPU (the one that gives equal bits; MPS only when asked for)."""
+    if wanted == "metal":
+        raise ExperimentError(
+            "got the device metal, which is MLX's", expected="auto, cpu, cuda or mps", do="give another --device, or --backend mlx"
+        )
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,14 +58,16 @@ def _key(seed: int, step: int) -> int:
 class TorchBackend:
     """A task's model under AdamW. The step's number keys dropout, so that no random state is saved."""
 
-    def __init__(self, task: TorchTask, *, num_points: int, settings: Training, seed: int, device: str) -> None:
+    def __init__(self, task: TorchTask, *, facts: Facts, settings: Training, seed: int, device: str) -> None:
         if device == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it took 7 % of a step
         torch.manual_seed(seed)
         self.task, self.settings, self.seed, self.device = task, settings, seed, torch.device(device)
-        self.model = task.build_torch(num_points).to(self.device)
+        self.model = task.build_torch(facts, seed).to(self.device)
+        if settings.jit_compile:
+            self.model.compile()
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=device != "mps")
         self._set_moments({name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in self.parameters.items()}, 0)
@@ -71,17 +79,30 @@ class TorchBackend:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        loss, scalars = self.task.loss_torch(self.model, self._tensors(batch))
-        loss.backward()  # type: ignore[no-untyped-call]
+        told = [self._gradient(part) for part in microbatches(batch, self.settings.gradient_accumulation_steps)]
         limit = self.settings.gradient_clip or float("inf")
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit)
         self.optimizer.step()
-        return {"loss": loss.item(), **{name: value.item() for name, value in scalars.items()}, "gradient_norm": norm.item()}
+        means = {name: sum(scalars[name] for scalars in told) / len(told) for name in told[0]}
+        return {**means, "gradient_norm": norm.item()}
+
+    def _gradient(self, batch: Batch) -> dict[str, float]:
+        """Add a microbatch's share of the gradient; returns its loss and scalars."""
+        with self.precision():
+            loss, scalars = self.task.loss_torch(self.model, self.tensors(batch))
+        (loss / self.settings.gradient_accumulation_steps).backward()  # type: ignore[no-untyped-call]
+        return {"loss": loss.item(), **{name: value.item() for name, value in scalars.items()}}
+
+    def precision(self) -> AbstractContextManager[None]:
+        """Under it products are taken in the settings' precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed_precision)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Arrays:
         self.model.eval()
-        return {name: value.cpu().numpy() for name, value in self.task.predict_torch(self.model, self._tensors(batch)).items()}
+        with self.precision():
+            predicted = self.task.predict_torch(self.model, self.tensors(batch))
+        return {name: value.float().cpu().numpy() for name, value in predicted.items()}
 
     def state(self) -> Arrays:
         """`model/`, `m/` and `v/` arrays and the number of updates; views of live memory on the CPU."""
@@ -123,5 +144,6 @@ class TorchBackend:
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
 
-    def _tensors(self, batch: Batch) -> dict[str, Tensor]:
+    def tensors(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch on the device."""
         return {name: torch.from_numpy(np.asarray(array, order="C")).to(self.device) for name, array in batch.items()}

@@ -31,6 +31,11 @@ class Clouds:
     digest: str
     """Of the whole data set: that of its manifest."""
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """What a model must know."""
+        return {"num_points": self.points.shape[1]}
+
 
 def load_clouds(prepared_dir: Path | str, split: Split, *, verify: bool = True) -> Clouds:
     """Read the clouds of one split.

@@ -52,6 +52,15 @@ class Manifest:
     quarantined: tuple[Quarantined, ...]
     step_version: int = STEP_VERSION
 
+    @property
+    def num_samples(self) -> int:
+        """Clouds of all splits."""
+        return len(self.clouds)
+
+    def count(self, split: Split) -> int:
+        """Clouds of one split."""
+        return len(self.of_split(split))
+
     def of_split(self, split: Split) -> tuple[CloudRecord, ...]:
         """The clouds of one split, sorted by name."""
         return tuple(cloud for cloud in self.clouds if cloud.split == split)

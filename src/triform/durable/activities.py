@@ -77,7 +77,7 @@ async def plan_preprocess(request: PipelineRequest) -> Prepared:
 
 @activity.defn
 async def preprocess_activity(request: BatchRequest) -> None:
-    """Prepare one batch of clouds; what a killed worker had done is not done again."""
+    """Prepare one batch of samples; what a killed worker had done is not done again."""
     from triform.pipeline.prepare import prepare_batch
 
     await _in_thread(lambda: prepare_batch(Path(request.prepared_dir), request.index))
@@ -94,7 +94,7 @@ async def finalize_preprocess(planned: Prepared) -> Prepared:
             prepared_dir=planned.prepared_dir,
             num_batches=planned.num_batches,
             digest=manifest.digest,
-            num_clouds=len(manifest.clouds),
+            num_samples=manifest.num_samples,
             quarantined=len(manifest.quarantined),
         )
 

@@ -39,7 +39,7 @@ class Prepared:
     prepared_dir: str
     num_batches: int = 0
     digest: str = ""
-    num_clouds: int = 0
+    num_samples: int = 0
     quarantined: int = 0
 
 

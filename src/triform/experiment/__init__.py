@@ -1,5 +1,6 @@
 """A whole run as one typed tree: read from a file, checked at one gate, described, digested."""
 
+from triform.experiment.checks import monitor
 from triform.experiment.describe import Row, describe, fingerprint, resolved, to_yaml
 from triform.experiment.gate import from_resolved
 from triform.experiment.loading import Loaded, load
@@ -16,6 +17,7 @@ __all__ = [
     "fingerprint",
     "from_resolved",
     "load",
+    "monitor",
     "resolved",
     "schema",
     "to_yaml",

@@ -9,14 +9,16 @@ from annotated_types import Interval
 from pydantic import Field
 
 from triform.datasets.maize_field3d import MaizeField3D
+from triform.datasets.mesh_files import MeshFiles
+from triform.datasets.mesh_hdf5 import MeshHdf5
 from triform.datasets.ply_clouds import PlyClouds
 from triform.settings import settings
+from triform.tasks.mesh_identity.config import MeshIdentity
 from triform.tasks.point_autoencoder.config import PointAutoencoder
 from triform.training.config import Training
 
-Data = Annotated[PlyClouds | MaizeField3D, Field(discriminator="kind")]
-# A second task makes this a union as above; pydantic refuses a discriminator on a single member.
-Task = PointAutoencoder
+Data = Annotated[PlyClouds | MaizeField3D | MeshHdf5 | MeshFiles, Field(discriminator="kind")]
+Task = Annotated[PointAutoencoder | MeshIdentity, Field(discriminator="kind")]
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -29,8 +31,8 @@ class Experiment:
     """Name of the run and of its folder."""
     seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
     """Key of every random choice: first weights, order, augmentation, dropout."""
-    backend: Literal["torch"] = "torch"
-    """Framework that trains the model."""
+    backend: Literal["auto", "torch", "mlx"] = "auto"
+    """Framework that trains the model (auto: MLX on Apple silicon for tasks that have it, else PyTorch)."""
     data: Data
     """Where the samples come from and how they are prepared."""
     task: Task
@@ -42,10 +44,16 @@ class Experiment:
 OPERATIONAL: Mapping[str, str] = MappingProxyType(
     {
         "name": "says where a run lies",
+        "backend": "a run may go on in another framework; its history says from which step",
+        "data.cache_data": "the meshes are the same from memory and from the file",
         "data.data_dir": "the prepared data's digest says what lay there",
         "data.prepared_dir": "the prepared data's digest says what lay there",
-        "data.max_quarantine_fraction": "lets prepare go on or stops it, changes no cloud",
+        "data.max_quarantine_fraction": "lets prepare go on or stops it, changes no sample",
+        "data.mirror_indices": "the prepared data's digest says what they were",
+        "data.vertex_indices": "the prepared data's digest says what they were",
         "training.checkpoints": "a resumed run is equal bit for bit",
+        "training.mlx_cache_limit_mb": "memory only",
+        "training.mlx_memory_limit_mb": "memory only",
         "training.plot_every": "draws only",
         "training.loader_workers": "batches are the same for any number",
     }

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triform.errors import ConfigConflict, DataError
-from triform.experiment import Experiment
+from triform.experiment import Experiment, from_resolved, monitor
+from triform.pipeline.portable import read_portable
 from triform.run.commit import Commit, State, commits, newest_good, read_commit
 from triform.run.folder import Json, RunFolder
 from triform.run.horizon import add_horizon, read_horizons
@@ -23,6 +24,8 @@ class Base:
     pointer: Json | None
     """generation, step and metrics_bytes of the commit in this run; None if it came from another run."""
     warnings: tuple[str, ...] = ()
+    leaders: tuple[tuple[float, int], ...] = ()
+    """(value, step) of the best validations whose commits are kept."""
 
 
 def find_checkpoint(path: Path) -> tuple[RunFolder, Commit]:
@@ -42,6 +45,8 @@ def pointer_to(parent: Path | None) -> Json | None:
     """What `run.json` keeps of the checkpoint that a run began from."""
     if parent is None:
         return None
+    if parent.suffix == ".npz":
+        return {"file": str(parent.resolve()), "sha256": read_portable(parent)[1]["sha256"]}
     folder, commit = find_checkpoint(parent)
     return {"run": str(folder.path), "commit": commit.name}
 
@@ -49,12 +54,16 @@ def pointer_to(parent: Path | None) -> Json | None:
 def refuse_other_parent(folder: RunFolder, *, recorded: Json | None, asked: Json | None) -> None:
     """Raises: ConfigConflict: the run began from something else than the checkpoint that is asked for."""
     if asked is not None and recorded != asked:
-        began = f"from {recorded['commit']} of {recorded['run']}" if recorded else "from the beginning"
+        began = f"from {_named(recorded)}" if recorded else "from the beginning"
         raise ConfigConflict(
-            f"The run in {folder.path} began {began}, not from {asked['commit']} of {asked['run']}",
+            f"The run in {folder.path} began {began}, not from {_named(asked)}",
             expected="the checkpoint it began from, or a folder without a run",
             do=f"give another --name or --output-dir; `triform train --resume {folder.path}` goes on with this one",
         )
+
+
+def _named(pointer: Json) -> str:
+    return f"{pointer['commit']} of {pointer['run']}" if "commit" in pointer else str(pointer["file"])
 
 
 def read_base(folder: RunFolder, experiment: Experiment, *, parent: Json | None, data_digest: str) -> Base | None:
@@ -70,7 +79,8 @@ def read_base(folder: RunFolder, experiment: Experiment, *, parent: Json | None,
         _refuse_other_data(folder, record, data_digest)
         pointer = {"generation": commit.generation, "step": commit.step, "metrics_bytes": record["metrics_bytes"]}
         warnings = tuple(f"checkpoint {text}; went on from {commit.name}" for text in record["skipped"])
-        return Base(state, Progress.from_json(record["progress"]), record["environment"], record["data_digest"], pointer, warnings)
+        progress, leaders = Progress.from_json(record["progress"]), tuple((value, step) for value, step in record["leaders"])
+        return Base(state, progress, record["environment"], record["data_digest"], pointer, warnings, leaders)
     if broken := commits(folder):
         raise DataError(
             f"None of the {len(broken)} checkpoints in {folder.checkpoints} can be read ({read_commit(folder, broken[0])})",
@@ -90,21 +100,33 @@ def _refuse_other_data(folder: RunFolder, record: Json, data_digest: str) -> Non
 
 
 def _from_parent(folder: RunFolder, experiment: Experiment, parent: Json, data_digest: str) -> Base:
-    """Another run's state. Its best model counts only where it was measured in the same way, and the parent's lengthening holds
-    where this run does not name a length of its own."""
+    """Another run's state. Its best model counts only where it was measured in the same way."""
+    state, record, metric = _from_file(Path(parent["file"])) if "file" in parent else _from_run(folder, experiment, parent)
+    best = Progress.from_json(record["progress"]).best
+    if metric != monitor(experiment)[0] or record["data_digest"] != data_digest:
+        best, state = Best(), {name: array for name, array in state.items() if not name.startswith("best/")}
+    progress = Progress(record["progress"]["step"], best, finished_early=best.exhausted(experiment.training.patience))
+    return Base(state, progress, record["environment"], record["data_digest"], None)
+
+
+def _from_file(path: Path) -> tuple[State, Json, str]:
+    """A best model's state, which is its own best."""
+    state, record = read_portable(path)
+    best = {name.replace("model/", "best/", 1): array for name, array in state.items() if name.startswith("model/")}
+    return {**state, **best}, record, record["monitor"]
+
+
+def _from_run(folder: RunFolder, experiment: Experiment, parent: Json) -> tuple[State, Json, str]:
+    """A commit of another run; that run's lengthening holds where this one does not name a length of its own."""
     other = RunFolder(Path(parent["run"]))
     found = {commit.name: commit for commit in commits(other)}.get(parent["commit"])
     contents = "it is gone" if found is None else read_commit(other, found)
     if isinstance(contents, str):
         raise DataError(f"{parent['commit']} of {other.path} can't be used: {contents}", do="start from another checkpoint of that run")
     state, record = contents
-    before = (other.identity() or {})["experiment"]["training"]
-    if before["num_epochs"] == experiment.training.num_epochs:
+    before = from_resolved((other.identity() or {})["experiment"])
+    if before.training.num_epochs == experiment.training.num_epochs:
         for number, (from_step, num_epochs) in enumerate(read_horizons(other)):
             if from_step <= record["step"]:
                 add_horizon(folder, num_epochs, from_step=from_step, key=f"parent{number}")
-    best = Progress.from_json(record["progress"]).best
-    if before["monitor"] != experiment.training.monitor or record["data_digest"] != data_digest:
-        best, state = Best(), {name: array for name, array in state.items() if not name.startswith("best/")}
-    progress = Progress(record["step"], best, finished_early=best.exhausted(experiment.training.patience))
-    return Base(state, progress, record["environment"], record["data_digest"], None)
+    return state, record, monitor(before)[0]

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from triform.data.clouds import load_clouds
 from triform.errors import DataError
 from triform.files import write_durably
 from triform.pipeline.build import build_backend
 from triform.pipeline.local import experiment_of
+from triform.pipeline.prepare import load_splits
 from triform.run.folder import Json, RunFolder, read_json, to_json
 from triform.run.provenance import usable_threads
 from triform.training.backend import Backend
+from triform.training.task import Evaluation
 
 
 def evaluate(folder: RunFolder, *, prepared_dir: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Json:
@@ -31,10 +32,10 @@ def evaluate(folder: RunFolder, *, prepared_dir: Path | None = None, say: Callab
         return done
     experiment = experiment_of(folder, prepared_dir=prepared_dir)
     place = experiment.data.prepared_folder()
-    splits = {split: load_clouds(place, split) for split in ("train", "val", "test")}
+    splits = load_splits(experiment, place, ("train", "val", "test"))
     if splits["train"].digest != result["data_digest"]:
         raise DataError(f"{place} is not the data that {folder.path} was trained on", do="name that data with --prepared-dir")
-    backend, _ = build_backend(experiment, num_threads=experiment.training.num_threads or usable_threads())
+    backend, _ = build_backend(experiment, splits["train"].facts, num_threads=experiment.training.num_threads or usable_threads())
     _load_model(backend, folder)
     task = experiment.task.build()
     evaluation = task.evaluate(splits, backend.predict, batch_size=experiment.training.batch_size, seed=experiment.seed, say=say)
@@ -47,13 +48,15 @@ def _load_model(backend: Backend, folder: RunFolder) -> None:
     backend.load_state({**backend.state(), **{f"model/{name}": array for name, array in weights.items()}})
 
 
-def _write(folder: RunFolder, result: Json, evaluation: Any) -> Json:
+def _write(folder: RunFolder, result: Json, evaluation: Evaluation) -> Json:
     """Arrays and table first: metrics.json says that all is there."""
     packed = io.BytesIO()
-    np.savez(packed, **evaluation.arrays())
+    arrays: dict[str, Any] = evaluation.arrays()
+    np.savez(packed, **arrays)
     write_durably(folder.evaluation / "arrays.npz", packed.getvalue())
     write_durably(folder.evaluation / "table.csv", _csv(evaluation.table()).encode())
-    metrics = {**evaluation.summary(), "headline": evaluation.headline(), "state_digest": result["state_digest"]}
+    told = {"title": evaluation.title, "headline": evaluation.headline(), "facts": evaluation.facts()}
+    metrics = {**evaluation.summary(), **told, "state_digest": result["state_digest"]}
     write_durably(folder.evaluation / "metrics.json", to_json(metrics))
     return metrics
 

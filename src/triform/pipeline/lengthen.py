@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from triform.data.manifest import load_manifest
 from triform.data.order import steps_per_epoch
 from triform.errors import DataError, UsageError
 from triform.experiment import from_resolved
+from triform.pipeline.prepare import load_manifest
+from triform.pipeline.train import samples_per_step
 from triform.run.commit import newest_good
 from triform.run.folder import RunFolder
 from triform.run.horizon import add_horizon
@@ -26,7 +27,7 @@ def set_epochs(folder: RunFolder, prepared_dir: Path, num_epochs: int, *, key: s
     try:
         found = newest_good(folder)
         step = found[0].step if found else 0
-        per_epoch = steps_per_epoch(len(manifest.of_split("train")), from_resolved(identity["experiment"]).training.batch_size)
+        per_epoch = steps_per_epoch(manifest.count("train"), samples_per_step(from_resolved(identity["experiment"]).training))
         if num_epochs * per_epoch < step:
             raise UsageError(
                 f"{num_epochs} epochs are {num_epochs * per_epoch} steps, and the run is at step {step}",

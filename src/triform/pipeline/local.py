@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from triform.data.manifest import Manifest, load_manifest
 from triform.errors import DataError, Stopped, UsageError
 from triform.experiment import Experiment, from_resolved, load
 from triform.pipeline.observers import Show, unseen
-from triform.pipeline.prepare import located, prepare
+from triform.pipeline.prepare import AnyManifest, load_manifest, located, prepare
 from triform.run.commit import commits
 from triform.run.folder import Json, RunFolder
 from triform.training.process import tame_threads
@@ -79,7 +78,7 @@ def train_here(
         raise Stopped(error.got, do=f"go on with `triform train --resume {folder.path}`") from error
 
 
-def _begun_with(experiment: Experiment, folder: RunFolder) -> Manifest | None:
+def _begun_with(experiment: Experiment, folder: RunFolder) -> AnyManifest | None:
     """The prepared data of a run that has begun: going on must not wait for a thousand raw scans to be read again."""
     return load_manifest(experiment.data.prepared_folder()) if commits(folder) else None
 
@@ -99,10 +98,8 @@ def _choose(
             raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="name one, or --resume a run")
         experiment = located(load(experiment_file, overrides).experiment)
         return experiment, run_folder(experiment, output_dir), None
-    if Path(resume).is_file() or Path(resume).suffix in (".safetensors", ".json"):
-        from triform.pipeline.base import find_checkpoint
-
-        other, _ = find_checkpoint(Path(resume))
+    if Path(resume).is_file() or Path(resume).suffix in (".safetensors", ".json", ".npz"):
+        other = _owner_of(Path(resume))
         experiment = _with(other, experiment_file, overrides)
         folder = run_folder(experiment, output_dir)
         if folder.path.resolve() == other.path.resolve():
@@ -122,13 +119,23 @@ def _choose(
     return _with(folder, experiment_file, overrides), folder, None
 
 
+def _owner_of(checkpoint: Path) -> RunFolder:
+    """The run that a checkpoint, or a best_model.npz, lies in."""
+    from triform.pipeline.base import find_checkpoint
+
+    if checkpoint.suffix == ".npz":
+        return RunFolder(checkpoint.resolve().parent.parent)
+    return find_checkpoint(checkpoint)[0]
+
+
 def _with(folder: RunFolder, experiment_file: Path | None, overrides: Sequence[str]) -> Experiment:
     """The experiment a run began with, or the named file; then the overrides."""
+    if experiment_file is not None:
+        return located(load(experiment_file, overrides).experiment)
     identity = folder.identity()
     if identity is None:
-        raise DataError(f"{folder.path} holds no run", do="name a run that was started")
-    defaults: dict[str, Any] | None = None if experiment_file else identity["experiment"]
-    return located(load(experiment_file, overrides, defaults=defaults).experiment)
+        raise DataError(f"{folder.path} holds no run", do="name a run that was started, or an experiment file beside")
+    return located(load(None, overrides, defaults=identity["experiment"]).experiment)
 
 
 def _take_over() -> float | None:

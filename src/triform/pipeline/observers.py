@@ -14,7 +14,7 @@ from triform.run.metrics_log import Row, history
 from triform.run.ownership import Ownership
 from triform.run.status import write_status
 from triform.training.config import Training
-from triform.training.loop import Progress
+from triform.training.loop import Plan, Progress
 
 if TYPE_CHECKING:
     from triform.report.panels import Curves
@@ -50,9 +50,9 @@ class Watcher:
 class StatusObserver(Watcher):
     """Keeps the status file true, at most twice a second."""
 
-    def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int, total_steps: int, show: Show = unseen) -> None:
-        self.owner, self.settings = owner, settings
-        self.steps_per_epoch, self.total_steps, self.show = steps_per_epoch, total_steps, show
+    def __init__(self, owner: Ownership, plan: Plan, *, show: Show = unseen) -> None:
+        self.owner, self.settings, self.monitor = owner, plan.settings, plan.monitor
+        self.steps_per_epoch, self.total_steps, self.show = plan.steps_per_epoch, plan.total_steps, show
         self.checkpoint: dict[str, Any] = {}
         self._begun, self._first_step, self._written = 0.0, -1, 0.0
 
@@ -78,7 +78,7 @@ class StatusObserver(Watcher):
             "epochs": self.total_steps // self.steps_per_epoch,
             "step": progress.step,
             "steps": self.total_steps,
-            "monitor": self.settings.monitor,
+            "monitor": self.monitor,
             "best": progress.best.value,
             "checkpoint": self.checkpoint,
             "host": socket.gethostname(),
@@ -89,7 +89,10 @@ class StatusObserver(Watcher):
     def _speed(self, progress: Progress, now: float) -> Json:
         steps_a_second = (progress.step - self._first_step) / max(now - self._begun, 1e-9)
         left = (self.total_steps - progress.step) / steps_a_second if steps_a_second > 0 else None
-        return {"samples_per_second": steps_a_second * self.settings.batch_size, "seconds_left": left}
+        return {
+            "samples_per_second": steps_a_second * self.settings.batch_size * self.settings.gradient_accumulation_steps,
+            "seconds_left": left,
+        }
 
 
 class LogObserver(Watcher):
@@ -105,6 +108,19 @@ class LogObserver(Watcher):
 
     def on_commit(self, step: int) -> None:
         logger.info("checkpoint at step %d", step)
+
+
+class CollapseObserver(Watcher):
+    """Warns, once until it is over, when the task sees in its scalars that training goes wrong."""
+
+    def __init__(self, watch: Callable[[Mapping[str, float]], str | None]) -> None:
+        self.watch, self._warned = watch, False
+
+    def on_step(self, progress: Progress, scalars: Mapping[str, float], _lr: float) -> None:
+        told = self.watch(scalars)
+        if told and not self._warned:
+            logger.warning("step %d: %s", progress.step, told)
+        self._warned = told is not None
 
 
 class TensorBoardObserver(Watcher):
@@ -140,22 +156,31 @@ class PlotObserver(Watcher):
     """Draws the curves so far under `plots/` every few epochs."""
 
     def __init__(self, owner: Ownership, settings: Training, *, steps_per_epoch: int) -> None:
-        self.owner, self.every = owner, settings.plot_every * steps_per_epoch
+        self.owner, self.settings, self.steps_per_epoch = owner, settings, steps_per_epoch
 
     def on_step(self, progress: Progress, _scalars: Mapping[str, float], _lr: float) -> None:
-        if progress.step % self.every == 0:
-            draw(self.owner.folder, history(self.owner.folder, self.owner.generation))
+        epoch, within = divmod(progress.step, self.steps_per_epoch)
+        if within == 0 and epoch % self.settings.plot_every == 0:
+            draw(self.owner.folder, history(self.owner.folder, self.owner.generation), epoch=epoch)
 
 
-def draw(folder: RunFolder, rows: list[Row]) -> None:
-    """Draw the history as `plots/curves.png` and write it as `metrics_history.json`."""
-    from triform.report.plots import draw_curves
+def draw(folder: RunFolder, rows: list[Row], *, epoch: int | None = None) -> None:
+    """Draw the history as `plots/curves.png`, which the epoch's own `training_curves_epoch_0010.png` repeats, and the losses as
+    `plots/loss_distribution.png`; write it as `metrics_history.json`."""
+    from triform.report.plots import draw_curves, draw_distribution
 
     told = [{"step": row.step, "split": row.split, "name": row.name, "value": row.value} for row in rows]
     replace_quickly(folder.path / "metrics_history.json", json.dumps(told).encode())
-    path = folder.path / "plots" / "curves.png"
-    path.parent.mkdir(exist_ok=True)
-    draw_curves(path, curves(rows))
+    place = folder.path / "plots"
+    place.mkdir(exist_ok=True)
+    draw_curves(place / "curves.png", curves(rows))
+    if epoch is not None:
+        replace_quickly(place / f"training_curves_epoch_{epoch:04d}.png", (place / "curves.png").read_bytes())
+    losses: dict[str, list[float]] = {}
+    for row in rows:
+        if row.split == "train" and row.name.endswith("loss"):
+            losses.setdefault(row.name, []).append(row.value)
+    draw_distribution(place / "loss_distribution.png", losses)
 
 
 def curves(rows: list[Row]) -> tuple["Curves", ...]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from triform.data.manifest import Manifest, load_manifest
 from triform.pipeline.evaluate import evaluate
 from triform.pipeline.local import experiment_of, settings_of
 from triform.pipeline.observers import draw
+from triform.pipeline.prepare import AnyManifest, load_manifest
 from triform.report.page import write_report as write_page
 from triform.report.panels import Event, Events, Fact, KeyValues, Report, Table
 from triform.run.folder import Json, RunFolder
@@ -43,11 +43,7 @@ def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path
 
 
 def _facts(result: Json, metrics: Json) -> Iterator[Fact]:
-    for split in ("train", "val", "test"):
-        if (row := metrics["headline"].get(split)) is not None:
-            floor = f"floor {row['sampling floor']:.4f}, " if row.get("sampling floor") is not None else ""
-            note = f"{floor}constant {row['constant cloud']:.4f}, nearest {row['nearest training cloud']:.4f}"
-            yield Fact(f"cd_l2, {split}", f"{row['model']:.4f}", note)
+    yield from (Fact(label, value, note) for label, value, note in metrics["facts"])
     yield Fact("Steps", str(result["steps"]), f"best at step {result['metrics']['best_step']}, finished {result['finished']}")
     inexact = result["not_bit_exact_from"]
     yield Fact("Generations", str(result["generations"]), "bit-exact" if inexact is None else f"not bit-exact from step {inexact}")
@@ -73,7 +69,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _quarantined(manifest: Manifest | None) -> Iterator[Table]:
+def _quarantined(manifest: AnyManifest | None) -> Iterator[Table]:
     if manifest is not None and manifest.quarantined:
         rows = tuple((bad.member, bad.reason) for bad in manifest.quarantined)
         yield Table("Quarantined files", ("file", "reason"), rows)

@@ -11,15 +11,25 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from triform.data.clouds import Clouds, load_clouds
 from triform.data.loader import load
-from triform.data.order import batch_indices, steps_per_epoch
+from triform.data.order import steps_per_epoch
 from triform.errors import DataError, ExperimentError, TriformError, UsageError
-from triform.experiment import Experiment, fingerprint, resolved
+from triform.experiment import Experiment, fingerprint, from_resolved, monitor, resolved
 from triform.files import remove_litter
 from triform.pipeline.base import Base, pointer_to, read_base, refuse_other_parent
 from triform.pipeline.build import build_backend
-from triform.pipeline.observers import LogObserver, PlotObserver, Show, StatusObserver, TensorBoardObserver, Watcher, unseen
+from triform.pipeline.observers import (
+    CollapseObserver,
+    LogObserver,
+    PlotObserver,
+    Show,
+    StatusObserver,
+    TensorBoardObserver,
+    Watcher,
+    unseen,
+)
+from triform.pipeline.portable import BestModelObserver
+from triform.pipeline.prepare import load_splits
 from triform.pipeline.run_log import logging_to
 from triform.run import provenance
 from triform.run.commit import State, collect, newest_good, state_digest, write_commit
@@ -28,12 +38,19 @@ from triform.run.horizon import read_horizons
 from triform.run.metrics_log import MetricsLog, history
 from triform.run.ownership import Ownership, acquire_lock, lineage, newest_generation, take_claim
 from triform.run.status import write_outcome
-from triform.training.backend import Backend
+from triform.training.backend import Backend, Facts
 from triform.training.checkpoint import Checkpointer
+from triform.training.config import Training
 from triform.training.loop import Loop, Plan, Progress
 from triform.training.schedule import Horizon, rate_function
 
 logger = logging.getLogger(__name__)
+Splits = Mapping[str, Any]
+
+
+def samples_per_step(settings: Training) -> int:
+    """Samples whose gradients make one optimizer step."""
+    return settings.batch_size * settings.gradient_accumulation_steps
 
 
 def identity(experiment: Experiment, *, overrides: Sequence[str] = (), parent: Json | None = None) -> Json:
@@ -94,9 +111,9 @@ class _Session:
         self.settings = experiment.training
 
     def run(self, parent: Json | None) -> Json:
-        train_clouds, val_clouds = (load_clouds(self.prepared_dir, split) for split in ("train", "val"))
-        base = read_base(self.folder, self.experiment, parent=parent, data_digest=train_clouds.digest)
-        backend, environment, warnings = self._open_backend(base)
+        splits = load_splits(self.experiment, self.prepared_dir, ("train", "val"))
+        base = read_base(self.folder, self.experiment, parent=parent, data_digest=splits["train"].digest)
+        backend, environment, warnings = self._open_backend(base, splits["train"].facts)
         record = {"base": base.pointer if base else None, "environment": environment, "warnings": warnings, "asked_by": _asked_by()}
         owner = take_claim(self.folder, record)
         with self._outcome(owner):
@@ -104,13 +121,13 @@ class _Session:
             logger.info("generation %d %s; %s", owner.generation, begun, environment)
             for warning in warnings:
                 logger.warning("%s", warning["text"])
-            return self._train(owner, backend, environment, base, train_clouds, val_clouds)
+            return self._train(owner, backend, environment, base, splits)
 
-    def _open_backend(self, base: Base | None) -> tuple[Backend, Json, list[Json]]:
+    def _open_backend(self, base: Base | None, facts: Facts) -> tuple[Backend, Json, list[Json]]:
         """The backend under the thread count the run began with, and what is no longer as it was."""
         before = base.environment if base else None
         num_threads = before["num_threads"] if before else self.settings.num_threads or provenance.usable_threads()
-        backend, device = build_backend(self.experiment, num_threads=num_threads)
+        backend, device = build_backend(self.experiment, facts, num_threads=num_threads)
         environment = provenance.environment(num_threads=num_threads, device=device)
         warnings: list[Json] = [{"kind": "fallback", "text": text} for text in (base.warnings if base else ())]
         if base and before and (changed := provenance.changes(before, environment)):
@@ -118,16 +135,15 @@ class _Session:
             warnings.append({"kind": "inexact", "step": base.progress.step, "text": text})
         return backend, environment, warnings
 
-    def _train(
-        self, owner: Ownership, backend: Backend, environment: Json, base: Base | None, train_clouds: Clouds, val_clouds: Clouds
-    ) -> Json:
+    def _train(self, owner: Ownership, backend: Backend, environment: Json, base: Base | None, splits: Splits) -> Json:
         log = MetricsLog(self.folder, owner.generation)
         log.open()
-        per_epoch = steps_per_epoch(len(train_clouds.names), self.settings.batch_size)
-        plan = self._plan(backend, log, per_epoch, train_clouds, val_clouds)
+        data_digest = splits["train"].digest
+        plan = self._plan(backend, log, splits)
         step = base.progress.step if base else 0
-        watchers = self._watchers(owner, plan, step)
-        commit = self._committer(owner, log, watchers, {"environment": environment, "data_digest": train_clouds.digest})
+        meta: Json = {"environment": environment, "data_digest": data_digest}
+        watchers = self._watchers(owner, plan, backend, {**meta, "monitor": plan.monitor, "seed": self.experiment.seed}, step)
+        commit = self._committer(owner, log, plan, watchers, meta)
         checkpointer = Checkpointer(commit, self.settings.checkpoints, step=step)
         loop = Loop(plan, backend, checkpointer, watchers, lambda: {"metrics_bytes": log.position})
         try:
@@ -140,41 +156,36 @@ class _Session:
                     watcher.close()
             backend.close()
             log.close()
-        return conclude_with(owner, loop.state(), progress, data_digest=train_clouds.digest, position=log.position)
+        return conclude_with(owner, loop.state(), progress, data_digest=data_digest, position=log.position)
 
-    def _plan(self, backend: Backend, log: MetricsLog, per_epoch: int, train_clouds: Clouds, val_clouds: Clouds) -> Plan:
+    def _plan(self, backend: Backend, log: MetricsLog, splits: Splits) -> Plan:
         task, settings, seed = self.experiment.task.build(), self.settings, self.experiment.seed
+        per_epoch = steps_per_epoch(len(splits["train"].names), samples_per_step(settings))
         known = (Horizon(0, settings.num_epochs), *(Horizon(*change) for change in read_horizons(self.folder)))
-        total = known[-1].num_epochs * per_epoch
+        metric, better = monitor(self.experiment)
 
         def make(step: int) -> Mapping[str, Any]:
-            epoch, indices = batch_indices(seed, step, num_samples=len(train_clouds.names), batch_size=settings.batch_size)
-            return task.batch(train_clouds, indices, seed=seed, epoch=epoch)
-
-        def validate() -> dict[str, float]:
-            found: dict[str, list[Any]] = {}
-            for first in range(0, len(val_clouds.names), settings.batch_size):
-                indices = np.arange(first, min(first + settings.batch_size, len(val_clouds.names)))
-                batch = task.batch(val_clouds, indices, seed=seed, epoch=None)
-                for name, values in task.validation_metrics(batch, backend.predict(batch)).items():
-                    found.setdefault(name, []).append(values)
-            return {name: float(np.concatenate(values).mean(dtype=np.float64)) for name, values in found.items()}
+            epoch, indices = task.select(splits["train"], step, seed=seed, batch_size=samples_per_step(settings))
+            return task.batch(splits["train"], indices, seed=seed, epoch=epoch)
 
         return Plan(
             settings=settings,
             steps_per_epoch=per_epoch,
-            total_steps=total,
-            rate=rate_function(settings.schedule, known, peak=settings.learning_rate, steps_per_epoch=per_epoch),
+            total_steps=known[-1].num_epochs * per_epoch,
+            rate=rate_function(settings, known, steps_per_epoch=per_epoch),
             batches=lambda first, last: load(make, first, last, workers=settings.loader_workers),
-            validate=validate,
+            validate=lambda: task.validate(splits, backend.predict, batch_size=settings.batch_size, seed=seed),
             record=log.append,
             stop_requested=self.stop_requested,
+            monitor=metric,
+            higher_is_better=better == "higher",
         )
 
     def _committer(
-        self, owner: Ownership, log: MetricsLog, watchers: tuple[Watcher, ...], meta: Json
+        self, owner: Ownership, log: MetricsLog, plan: Plan, watchers: tuple[Watcher, ...], meta: Json
     ) -> Callable[[int, State, Json], None]:
         keep = self.settings.checkpoints
+        keep_every = (keep.keep_every, keep.save_frequency * plan.steps_per_epoch)
 
         def commit(step: int, state: State, numbers: Json) -> None:
             log.sync()
@@ -183,14 +194,17 @@ class _Session:
             write_commit(owner, step, state, {**meta, **numbers})
             for watcher in watchers:
                 watcher.on_commit(step)
-            collect(owner, keep_last=keep.keep_last, keep_every=keep.keep_every, best_step=numbers["progress"]["best"]["step"])
+            keep_steps = {numbers["progress"]["best"]["step"], *(step for _, step in numbers["leaders"])}
+            collect(owner, keep_last=keep.keep_last, keep_every=keep_every, keep_steps=keep_steps)
 
         return commit
 
-    def _watchers(self, owner: Ownership, plan: Plan, step: int) -> tuple[Watcher, ...]:
+    def _watchers(self, owner: Ownership, plan: Plan, backend: Backend, meta: Json, step: int) -> tuple[Watcher, ...]:
         settings, per_epoch = self.settings, plan.steps_per_epoch
         return (
-            StatusObserver(owner, settings, steps_per_epoch=per_epoch, total_steps=plan.total_steps, show=self.show),
+            StatusObserver(owner, plan, show=self.show),
+            CollapseObserver(self.experiment.task.build().watch),
+            BestModelObserver(owner, backend, meta),
             LogObserver(steps_per_epoch=per_epoch),
             TensorBoardObserver(self.folder, step=step, log_interval=settings.log_interval),
             PlotObserver(owner, settings, steps_per_epoch=per_epoch),
@@ -216,7 +230,7 @@ def _begin(loop: Loop, base: Base | None) -> None:
     if base is None:
         return
     try:
-        loop.load(base.state, base.progress)
+        loop.load(base.state, base.progress, base.leaders)
     except (ValueError, KeyError) as error:
         raise ExperimentError(
             f"The checkpoint does not fit this experiment's model ({error})",
@@ -280,7 +294,7 @@ def conclude_with(
     rows = history(folder, generation or owner.generation, position)
     best = {row.name: row.value for row in rows if row.split == "val" and row.step == progress.best.step}
     if progress.best.value is not None and not best:  # measured in the run that this one began from
-        best = {(folder.identity() or {})["experiment"]["training"]["monitor"]: progress.best.value}
+        best = {monitor(from_resolved((folder.identity() or {})["experiment"]))[0]: progress.best.value}
     last = {row.name: row.value for row in rows if row.split == "val"}
     prefix = "best/" if progress.best.step is not None else "model/"
     model = {name.removeprefix(prefix): np.asarray(array, order="C") for name, array in state.items() if name.startswith(prefix)}

@@ -20,7 +20,9 @@ from triform.report.atomic import replace_bytes
 from triform.report.clouds import clouds_fragment
 from triform.report.curves_svg import curves_fragment
 from triform.report.fragment import Fragment
-from triform.report.panels import CloudPairs, Curves, Events, KeyValues, Panel, Report, Scatter, Table
+from triform.report.histogram_svg import histogram_fragment
+from triform.report.meshes import meshes_fragment
+from triform.report.panels import CloudPairs, Curves, Events, Histogram, KeyValues, MeshViews, Panel, Report, Scatter, Table
 from triform.report.scatter_svg import scatter_fragment
 from triform.report.sections import events_fragment, facts_html, key_values_fragment, table_fragment
 
@@ -58,10 +60,14 @@ def panel_fragment(panel: Panel) -> Fragment:
     match panel:
         case Curves():
             return curves_fragment(panel)
+        case Histogram():
+            return histogram_fragment(panel)
         case Table():
             return table_fragment(panel)
         case CloudPairs():
             return clouds_fragment(panel)
+        case MeshViews():
+            return meshes_fragment(panel)
         case Scatter():
             return scatter_fragment(panel)
         case Events():
@@ -92,7 +98,7 @@ def viewer_file(name: str) -> str:
 def _sections(panels: tuple[Panel, ...], fragments: list[Fragment]) -> Iterator[str]:
     """Neighbouring charts stand two in a row; the first of an odd number is as wide as the page."""
     numbered = enumerate(zip(panels, fragments, strict=True))
-    for charts, group in groupby(numbered, key=lambda item: isinstance(item[1][0], Curves)):
+    for charts, group in groupby(numbered, key=lambda item: isinstance(item[1][0], Curves | Histogram)):
         members = list(group)
         for place, (index, (panel, fragment)) in enumerate(members):
             half = charts and not (place == 0 and len(members) % 2)
@@ -104,7 +110,7 @@ def _sections(panels: tuple[Panel, ...], fragments: list[Fragment]) -> Iterator[
 
 def _collect(fragments: list[Fragment]) -> dict[str, list[dict[str, Any]]]:
     """The data of all panels of a kind, in the order of the page, which is how the script finds its elements."""
-    collected: dict[str, list[dict[str, Any]]] = {"charts": [], "maps": [], "clouds": []}
+    collected: dict[str, list[dict[str, Any]]] = {"charts": [], "maps": [], "clouds": [], "meshes": []}
     for fragment in fragments:
         for kind, data in fragment.data:
             collected[kind].append(data)

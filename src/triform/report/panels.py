@@ -71,14 +71,65 @@ class CloudPairs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MeshView:
+    """A mesh of vertices (n, 3), float32, and triangles (f, 3), int32 - without triangles, a cloud - with a value (n,) at each vertex."""
+
+    name: str
+    caption: str
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32] | None
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeshViews:
+    """Meshes that turn together, coloured on one scale, in `unit`; `up_axis` points to the top of the picture.
+
+    `value_label` says what the values are, with their unit. The scale starts at 0 unless a value is negative.
+    """
+
+    title: str
+    views: tuple[MeshView, ...]
+    unit: str
+    up_axis: Literal["x", "y", "z"]
+    value_label: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistogramSeries:
+    """One distribution: `counts[i]` values lay between `edges[i]` and `edges[i + 1]`."""
+
+    name: str
+    edges: Numbers
+    counts: Numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """Distributions over one axis. With `share`, each is drawn as shares of its own total, so that a small one shows beside a large one."""
+
+    title: str
+    series: tuple[HistogramSeries, ...]
+    x_label: str
+    y_label: str = ""
+    note: str = ""
+    share: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Scatter:
-    """A map of embeddings: points (n, 2), and for each point the label shown on hover and the group that colours it."""
+    """A map of embeddings: points (n, 2), and for each point the label shown on hover and the group that colours it.
+
+    `noun` is what the groups are, in the plural: where they are many, the legend says "60 subjects" until it's opened.
+    """
 
     title: str
     points: NDArray[Any]
     labels: tuple[str, ...]
     groups: tuple[str, ...]
     note: str = ""
+    noun: str = "groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +167,7 @@ class Fact:
     note: str = ""
 
 
-Panel: TypeAlias = Curves | Table | CloudPairs | Scatter | Events | KeyValues
+Panel: TypeAlias = Curves | Histogram | Table | CloudPairs | MeshViews | Scatter | Events | KeyValues
 
 
 @dataclass(frozen=True, slots=True, eq=False)

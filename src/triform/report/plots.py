@@ -1,23 +1,38 @@
-"""Curves as a PNG, for a look at a run that still trains."""
+"""Charts as PNG, for a look at a run that still trains and for papers."""
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from triform.errors import DataError
 from triform.report.atomic import replace_bytes
-from triform.report.panels import Curves
+from triform.report.axes import fit_axis
+from triform.report.histogram_svg import checked_bins
+from triform.report.panels import Curves, Histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMNS = 2
 DOTS_PER_INCH = 120
 WIDTH, HEIGHT = 5.6, 3.4
 """Size of one chart in inches."""
+
+BINS = 51
+"""Odd, so that a value that is always the same has a bar in the middle."""
+
+LOG_FROM = 100.0
+"""Counts are drawn on a log axis where the greatest is so many times the least: a rare large loss would be less than a pixel high."""
+
+MARKERS = "o^sDvPXp"
+NAMED_GROUPS = 20
+"""A scatter of more groups has no legend: it would hide the points."""
 
 COLOURS = ("#2c66c4", "#d9822b", "#21875f", "#b8405e", "#7a5bc0", "#17899e", "#8a6d1f", "#6b7684")
 
@@ -30,15 +45,91 @@ def draw_curves(path: Path, panels: Sequence[Curves]) -> None:
     Raises:
         CannotWrite: The system refused; `path` is as it was.
     """
+    figure, axes = _grid(len(panels))
+    for each, panel in zip(axes, panels, strict=True):
+        _draw(each, panel)
+    _save(path, figure)
+
+
+def draw_distribution(path: Path, series: Mapping[str, ArrayLike]) -> None:
+    """Draw a histogram of each entry of `series` (values of any shape and number) into one PNG at `path`, two in a row.
+
+    Values that are not finite are left out, and the title says how many. Equal values give equal bytes.
+
+    Raises:
+        CannotWrite: The system refused; `path` is as it was.
+    """
+    figure, axes = _grid(len(series))
+    for index, (each, (name, values)) in enumerate(zip(axes, series.items(), strict=True)):
+        flat = np.asarray(values, dtype=np.float64).reshape(-1)
+        finite = flat[np.isfinite(flat)]
+        missing = flat.size - finite.size
+        counts, edges = np.histogram(finite, _edges(finite))
+        each.stairs(counts, edges, fill=True, color=COLOURS[index % len(COLOURS)])
+        _log_counts(each, counts)
+        _dress(each, f"{name} ({missing:,} not finite)" if missing else name, "", "count")
+    _save(path, figure)
+
+
+def draw_histogram(path: Path, panel: Histogram) -> None:
+    """Draw overlaid distributions into a PNG at `path`. Equal panels give equal bytes.
+
+    Raises:
+        DataError: Edges and counts of a series don't fit together.
+        CannotWrite: The system refused; `path` is as it was.
+    """
+    bins = [checked_bins(line) for line in panel.series]
+    figure, (axes,) = _grid(1)
+    for index, (line, (edges, counts)) in enumerate(zip(panel.series, bins, strict=True)):
+        colour, height = COLOURS[index % len(COLOURS)], counts / (counts.sum() or 1.0) if panel.share else counts
+        axes.stairs(height, edges, fill=True, color=colour, alpha=0.22)
+        axes.stairs(height, edges, color=colour, linewidth=1.4, label=_literal(line.name))
+    _dress(axes, panel.title, panel.x_label, panel.y_label or ("share of each" if panel.share else "count"))
+    if panel.series:
+        axes.legend(fontsize=8, frameon=False)
+    _save(path, figure)
+
+
+def draw_scatter(path: Path, points: ArrayLike, groups: Sequence[str], title: str) -> None:
+    """Draw a map of embeddings, `points` (n, 2) coloured and shaped by group, into a PNG at `path`. Equal input gives equal bytes.
+
+    Raises:
+        DataError: There is not one group a point, or a point is not finite.
+        CannotWrite: The system refused; `path` is as it was.
+    """
+    places = np.asarray(points, dtype=np.float64)
+    if places.shape != (len(groups), 2) or not np.isfinite(places).all():
+        raise DataError(
+            f"The map {title!r} has points of shape {places.shape} and {len(groups)} groups, or values that are not finite",
+            expected="finite points (n, 2) with n groups",
+            do="Project the embeddings to two dimensions and drop samples that have none",
+        )
+    figure, (axes,) = _grid(1, size=1.6)
+    names, index = list(dict.fromkeys(groups)), np.array(groups)
+    for number, name in enumerate(names):
+        x, y = places[index == name].T
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        axes.scatter(x, y, s=20, linewidths=0, alpha=0.8, label=_literal(name), color=colour, marker=marker)
+    _dress(axes, title if len(names) <= NAMED_GROUPS else f"{title} ({len(names)} groups)", "", "")
+    axes.set_aspect("equal", adjustable="datalim")
+    if 1 < len(names) <= NAMED_GROUPS:
+        axes.legend(fontsize=8, frameon=False, ncols=1 + (len(names) > 10))
+    _save(path, figure)
+
+
+def _grid(count: int, *, size: float = 1.0) -> tuple["Figure", list["Axes"]]:
+    """A figure that pyplot doesn't know, so that nothing has to be closed, with `count` charts in rows of `COLUMNS`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = max(1, min(COLUMNS, len(panels)))
-    rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows), dpi=DOTS_PER_INCH, layout="constrained")
+    columns = max(1, min(COLUMNS, count))
+    rows = max(1, math.ceil(count / columns))
+    figure = Figure(figsize=(WIDTH * columns * size, HEIGHT * rows * size), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
-    for index, panel in enumerate(panels):
-        _draw(figure.add_subplot(rows, columns, index + 1), panel)
+    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def _save(path: Path, figure: "Figure") -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     replace_bytes(path, buffer.getvalue())
@@ -52,14 +143,34 @@ def _draw(axes: "Axes", panel: Curves) -> None:
         axes.plot(steps, shown, label=_literal(series.name), color=COLOURS[index % len(COLOURS)], linewidth=1.4, marker=marker)
     if panel.log_y:
         axes.set_yscale("log")
-    axes.set_title(_literal(panel.title), fontsize=10, loc="left")
-    axes.set_xlabel(_literal(panel.x_label), fontsize=8)
-    axes.set_ylabel(_literal(panel.y_label), fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#e6e9ed", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
+    _dress(axes, panel.title, panel.x_label, panel.y_label)
     if panel.series:
         axes.legend(fontsize=8, frameon=False)
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Edges of `BINS` equal bins; values that differ by rounding alone share the middle one."""
+    axis = fit_axis(values, margin=0.0)
+    if axis.high - axis.low > 1e-9 * max(abs(axis.low), abs(axis.high)):
+        return np.linspace(axis.low, axis.high, BINS + 1)
+    room = 0.5 * max(abs(axis.low), 1e-300)
+    return np.linspace(axis.low - room, axis.high + room, BINS + 1)
+
+
+def _log_counts(axes: "Axes", counts: NDArray[np.int64]) -> None:
+    present = counts[counts > 0]
+    if present.size and present.max() >= LOG_FROM * present.min():
+        axes.set_yscale("log")
+
+
+def _dress(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(_literal(title), fontsize=10, loc="left")
+    axes.set_xlabel(_literal(x_label), fontsize=8)
+    axes.set_ylabel(_literal(y_label), fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.set_axisbelow(True)
+    axes.grid(color="#e6e9ed", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _literal(text: str) -> str:

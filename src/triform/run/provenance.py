@@ -13,13 +13,15 @@ import psutil
 from triform.run.folder import Json
 
 # The packages whose arithmetic reaches the weights.
-ARITHMETIC = ("torch", "numpy", "numba", "llvmlite", "scipy", "triform")
+ARITHMETIC = ("torch", "mlx", "numpy", "numba", "llvmlite", "scipy", "triform")
 
 
-def packages() -> dict[str, str]:
-    """Installed versions of the packages whose arithmetic reaches the weights."""
+def packages(*, without: str = "") -> dict[str, str]:
+    """Installed versions of the packages whose arithmetic reaches the weights. Args: without: the framework that is not used."""
     found = {}
     for name in ARITHMETIC:
+        if name == without:
+            continue
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -41,8 +43,9 @@ def processor() -> Json:
 
 
 def environment(*, num_threads: int, device: str) -> Json:
-    """What is compared when a run goes on."""
-    return {"packages": packages(), "processor": processor(), "num_threads": num_threads, "device": device}
+    """What is compared when a run goes on. Args: device: `cpu`, or `mlx cpu` where MLX trains."""
+    unused = "torch" if device.startswith("mlx") else "mlx"
+    return {"packages": packages(without=unused), "processor": processor(), "num_threads": num_threads, "device": device}
 
 
 def changes(before: Json, after: Json) -> list[str]:

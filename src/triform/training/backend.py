@@ -1,12 +1,21 @@
 """The five words between the loop and a framework."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[np.generic]]
+Facts = Mapping[str, int]
+"""What a model must know of the data: sizes and counts by name."""
+
+
+def microbatches(batch: Mapping[str, NDArray[np.generic]], number: int) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """`number` parts of a batch in order, as equal as can be; fewer where there are fewer samples."""
+    parts = np.array_split(np.arange(len(next(iter(batch.values())))), number)
+    for part in (part for part in parts if len(part)):
+        yield {name: array[part[0] : part[-1] + 1] for name, array in batch.items()}
 
 
 class Backend(Protocol):

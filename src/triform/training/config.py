@@ -1,62 +1,14 @@
-"""Settings of the training loop, of the schedule and of checkpoints."""
+"""Settings of the training loop and of checkpoints."""
 
 from dataclasses import field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import Field
 
 from triform.settings import settings
 
 NonNegative = Annotated[float, Ge(0)]
 Decay = Annotated[float, Interval(gt=0, le=1)]
-
-
-@settings
-class ConstantSchedule:
-    """The rate stays."""
-
-    kind: Literal["constant"] = "constant"
-    warmup_epochs: NonNegative = 0.0
-    """Epochs in which the rate rises linearly from zero."""
-
-
-@settings
-class CosineSchedule:
-    """The rate falls along half a cosine to `min_lr` at the last step (SGDR, ICLR 2017, one cycle)."""
-
-    kind: Literal["cosine"] = "cosine"
-    warmup_epochs: NonNegative = 0.0
-    """Epochs in which the rate rises linearly from zero."""
-    min_lr: NonNegative = 1e-6
-    """Rate at the end."""
-
-
-@settings
-class StepSchedule:
-    """The rate is multiplied by `gamma` every `step_size` epochs."""
-
-    kind: Literal["step"] = "step"
-    warmup_epochs: NonNegative = 0.0
-    """Epochs in which the rate rises linearly from zero."""
-    step_size: Annotated[int, Gt(0)] = 20
-    """Epochs between two falls."""
-    gamma: Decay = 0.7
-    """Factor of a fall."""
-
-
-@settings
-class ExponentialSchedule:
-    """The rate is multiplied by `gamma` every epoch, smoothly by the step."""
-
-    kind: Literal["exponential"] = "exponential"
-    warmup_epochs: NonNegative = 0.0
-    """Epochs in which the rate rises linearly from zero."""
-    gamma: Decay = 0.99
-    """Factor of an epoch."""
-
-
-Schedule = Annotated[ConstantSchedule | CosineSchedule | StepSchedule | ExponentialSchedule, Field(discriminator="kind")]
 
 
 @settings
@@ -67,6 +19,10 @@ class Checkpoints:
     """Commit after this many steps (0: only by time and by epoch)."""
     every_seconds: Annotated[float, Gt(0)] = 600.0
     """Commit at the latest after this many seconds."""
+    save_frequency: Annotated[int, Ge(0)] = 0
+    """Commit at the end of every epoch whose number is a multiple of this, and keep these commits (0: none)."""
+    keep_best_n: Annotated[int, Ge(0)] = 0
+    """Commit at each validation that is among this many best, and keep these commits (0: none; the best weights ride along anyway)."""
     keep_last: Annotated[int, Ge(2)] = 3
     """Newest commits that stay; two at least, so that a torn one has one to fall back on."""
     keep_every: Annotated[int, Ge(0)] = 0
@@ -87,16 +43,30 @@ class Training:
     """AdamW's decoupled decay, per step and unit of rate."""
     gradient_clip: NonNegative = 1.0
     """Largest global norm of the gradient (0: no clipping)."""
-    schedule: Schedule = field(default_factory=CosineSchedule)
-    """How the rate changes with the step."""
-    monitor: str = "cd_l2"
-    """Validation metric that picks the best model; lower is better."""
+    gradient_accumulation_steps: Annotated[int, Gt(0)] = 1
+    """Batches whose gradients are averaged for one optimizer step."""
+    scheduler_type: Literal["cosine", "step", "exponential", "constant"] = "cosine"
+    """How the rate falls: along half a cosine to `min_lr`, by `gamma` every `step_size` epochs, by `gamma` every epoch, or not at all."""
+    warmup_epochs: NonNegative = 0.0
+    """Epochs in which the rate rises linearly from zero."""
+    min_lr: NonNegative = 1e-6
+    """Rate at the end of a cosine."""
+    step_size: Annotated[int, Gt(0)] = 20
+    """Epochs between two falls of a step schedule."""
+    gamma: Decay = 0.9
+    """Factor of a fall: every `step_size` epochs, or, smoothly, every epoch of an exponential schedule."""
+    jit_compile: bool = False
+    """Compile the step (mx.compile, torch.compile): a slow first step for faster ones."""
+    mixed_precision: bool = False
+    """Products in bfloat16; weights, statistics and sums stay in float32."""
+    monitor: str = "auto"
+    """Validation metric that picks the best model (auto: the task's own)."""
     validate_every: Annotated[int, Gt(0)] = 1
     """Epochs between two validations."""
     patience: Annotated[int, Ge(0)] = 0
     """Validations without improvement after which training stops early (0: never)."""
     min_delta: NonNegative = 0.0
-    """Smallest fall of `monitor` that counts as an improvement."""
+    """Smallest change of `monitor` for the better that counts as an improvement."""
     log_interval: Annotated[int, Gt(0)] = 1
     """Steps between two rows of the metrics log."""
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -107,5 +77,9 @@ class Training:
     """Threads that prepare batches ahead (0: none); the batches are the same for any number."""
     num_threads: Annotated[int, Ge(0)] = 0
     """Threads of the mathematics (0: as many as this process may use). A run keeps the number it began with."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the model lives."""
+    device: Literal["auto", "cpu", "cuda", "mps", "metal"] = "auto"
+    """Where the model lives; `auto` is the fastest there is."""
+    mlx_memory_limit_mb: Annotated[int, Ge(0)] = 0
+    """Memory that MLX tries to stay within (MiB; 0: its own limit)."""
+    mlx_cache_limit_mb: Annotated[int, Ge(0)] = 0
+    """Freed memory that MLX keeps for itself (MiB; 0: its own limit)."""

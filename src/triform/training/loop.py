@@ -1,7 +1,7 @@
 """The one training loop: it knows batches, five words of a backend, and when to commit; no framework and no task."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -55,6 +55,9 @@ class Plan:
     """Appends (step, split, values) to the metrics log."""
     stop_requested: Callable[[], str | None]
     """Why to stop after this step, or None."""
+    monitor: str
+    """Metric that picks the best model."""
+    higher_is_better: bool = False
 
 
 class Loop:
@@ -72,6 +75,8 @@ class Loop:
         self.plan, self.backend, self.checkpointer, self.observers, self.numbers = plan, backend, checkpointer, observers, numbers
         self.progress = Progress()
         self.best_model: Arrays = {}
+        self.leaders: list[tuple[float, int]] = []
+        """(value, step) of the `keep_best_n` best validations, the best first."""
 
     def state(self) -> Arrays:
         """Everything the rest of the run depends on, as flat arrays: the backend's state and the best model's copy."""
@@ -79,10 +84,11 @@ class Loop:
 
     def meta(self) -> dict[str, Any]:
         """The numbers that belong to `state()`."""
-        return {"progress": self.progress.to_json(), **self.numbers()}
+        return {"progress": self.progress.to_json(), "leaders": self.leaders, **self.numbers()}
 
-    def load(self, state: Arrays, progress: Progress) -> None:
+    def load(self, state: Arrays, progress: Progress, leaders: Sequence[tuple[float, int]] = ()) -> None:
         """Go on from a committed state."""
+        self.leaders = [(value, step) for value, step in leaders]
         self.best_model = {name: array for name, array in state.items() if name.startswith("best/")}
         self.backend.load_state({name: array for name, array in state.items() if not name.startswith("best/")})
         self.progress = progress
@@ -125,7 +131,10 @@ class Loop:
         metrics = self.plan.validate()
         self._require_finite(metrics, step - 1)
         self.plan.record(step, "val", metrics)
-        best = self.progress.best.after(metrics[settings.monitor], step, min_delta=settings.min_delta)
+        value, higher = metrics[self.plan.monitor], self.plan.higher_is_better
+        best = self.progress.best.after(value, step, min_delta=settings.min_delta, higher_is_better=higher)
+        ranked = sorted([*self.leaders, (value, step)], key=lambda leader: (-leader[0] if higher else leader[0], leader[1]))
+        self.leaders = ranked[: settings.checkpoints.keep_best_n]
         if best.step == step:
             self.best_model = {
                 "best/" + name.removeprefix("model/"): np.array(array)
@@ -142,8 +151,16 @@ class Loop:
         if reason is not None:
             self.checkpointer.commit_now(self.progress.step, self.state(), self.meta())
             raise Stopped(f"Stopped at step {self.progress.step} ({reason}); a checkpoint is committed")
-        if self.checkpointer.due(self.progress.step):
+        if self._promised():
+            self.checkpointer.commit_now(self.progress.step, self.state(), self.meta())
+        elif self.checkpointer.due(self.progress.step):
             self.checkpointer.offer(self.progress.step, self.state(), self.meta())
+
+    def _promised(self) -> bool:
+        """Whether the settings name this step for a commit, which must then not be skipped."""
+        epoch, within = divmod(self.progress.step, self.plan.steps_per_epoch)
+        every = self.plan.settings.checkpoints.save_frequency
+        return bool(every and within == 0 and epoch % every == 0) or any(step == self.progress.step for _, step in self.leaders)
 
     def _require_finite(self, values: Mapping[str, float], step: int) -> None:
         bad = {name: value for name, value in values.items() if not math.isfinite(value)}

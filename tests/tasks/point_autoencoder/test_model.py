@@ -47,7 +47,7 @@ def spheres(batch: int, num_points: int, dtype: torch.dtype = torch.float32) -> 
 
 def build(config: PointAutoencoder, num_points: int = 128) -> nn.Module:
     torch.manual_seed(0)
-    return config.build().build_torch(num_points)
+    return config.build().build_torch({"num_points": num_points}, 0)
 
 
 @pytest.mark.parametrize("encoder", [SINGLE, MULTI], ids=["single", "multi"])

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Interval
 
 from triform.errors import DataError
 from triform.settings import settings
+
+if TYPE_CHECKING:
+    from triform.data.meshes.raw_meshes import RawMeshes
 
 
 @settings
@@ -57,3 +60,10 @@ class MeshSettings(MeshRecipe):
             return Path(os.path.abspath(Path(self.prepared_dir).expanduser()))  # noqa: PTH100
         raw = self.raw_folder()
         return raw.with_name(f"{raw.name}.prepared-{self.num_vertices or 'all'}{'' if self.registered else '-unregistered'}")
+
+    def raw_meshes(self) -> "RawMeshes":
+        """List the raw meshes, in HDF5 files where the data set says nothing else. Raises: DataError, UsageError."""
+        from triform.data.meshes.hdf5_folder import list_hdf5_meshes
+
+        # Scans that nothing registers may have as many vertices as they like, if each keeps the same number.
+        return list_hdf5_meshes(self.raw_folder(), same_shape=self.registered or not self.num_vertices)

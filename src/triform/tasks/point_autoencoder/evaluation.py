@@ -89,6 +89,20 @@ class Evaluation:
             "worst": ranking[::-1][:10],
         }
 
+    @property
+    def title(self) -> str:
+        """What the headline's numbers are."""
+        return "Chamfer distance cd_l2 (unit sphere; lower is better)"
+
+    def facts(self) -> list[tuple[str, str, str]]:
+        """Each split's distance beside floor and baselines."""
+        told = []
+        for split, row in self.headline().items():
+            floor = "" if row["sampling floor"] is None else f"floor {row['sampling floor']:.4f}, "
+            note = f"{floor}constant {row['constant cloud']:.4f}, nearest {row['nearest training cloud']:.4f}"
+            told.append((f"cd_l2, {split}", f"{row['model']:.4f}", note))
+        return told
+
     def headline(self) -> dict[str, dict[str, float | None]]:
         """Mean cd_l2 by split of the model, and of what it is to be measured by."""
         told = {"model": "model", "sampling floor": "sampling_floor", "constant cloud": "best_constant"}

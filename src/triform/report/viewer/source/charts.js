@@ -49,6 +49,14 @@ function startChart(figure, chart) {
 function startMap(figure, map) {
   const plot = figure.querySelector(".plot");
   const tip = plot.querySelector(".tip");
+  const buttons = [...figure.querySelectorAll("button[data-group]")];
+  const many = "many" in figure.dataset;
+  let [chosen, shown] = [null, null];
+  const dim = (group) => {
+    if (group === shown) return;
+    shown = group;
+    figure.querySelectorAll("path[data-group]").forEach((path) => path.classList.toggle("dim", group !== null && path.dataset.group !== group));
+  };
   plot.addEventListener("pointermove", (event) => {
     const box = plot.getBoundingClientRect();
     const x = event.clientX - box.left;
@@ -59,19 +67,18 @@ function startMap(figure, map) {
       const away = ((map.x[index] / 1000) * box.width - x) ** 2 + ((map.y[index] / 1000) * box.height - y) ** 2;
       if (away < least) [best, least] = [index, away];
     });
+    // Where groups are too many to be told apart by looks alone, the one under the pointer stands out.
+    if (many) dim(best < 0 ? chosen : String(map.group[best]));
     if (best < 0) { tip.hidden = true; return; }
     fillTip(tip, map.label[best], [{ colour: `var(--c${map.group[best] % 8})`, name: map.groups[map.group[best]], value: "" }]);
     placeTip(tip, plot, map.x[best], map.y[best]);
   });
-  plot.addEventListener("pointerleave", () => { tip.hidden = true; });
-  const buttons = [...figure.querySelectorAll("button[data-group]")];
+  plot.addEventListener("pointerleave", () => { tip.hidden = true; dim(chosen); });
   for (const button of buttons) {
     button.addEventListener("click", () => {
-      const alone = button.getAttribute("aria-pressed") !== "true";
-      buttons.forEach((other) => other.setAttribute("aria-pressed", String(alone && other === button)));
-      figure.querySelectorAll("path[data-group]").forEach((path) => {
-        path.classList.toggle("dim", alone && path.dataset.group !== button.dataset.group);
-      });
+      chosen = chosen === button.dataset.group ? null : button.dataset.group;
+      buttons.forEach((other) => other.setAttribute("aria-pressed", String(other.dataset.group === chosen)));
+      dim(chosen);
     });
   }
 }

@@ -1,4 +1,4 @@
-// The camera of one pair: azimuth and elevation about the upright axis, with the same formulas as the posters (poster.py).
+// The camera of one stage: azimuth and elevation about the upright axis, with the same formulas as the posters (poster.py).
 
 const AZIMUTH = (35 * Math.PI) / 180;
 const ELEVATION = (14 * Math.PI) / 180;
@@ -72,7 +72,9 @@ export class Orbit {
 
 // Mouse: drag turns, shift or right button moves, the wheel zooms once the view has focus (so that the page still scrolls).
 // Touch: one finger sideways turns, two fingers zoom and move. Keys: arrows, plus, minus, 0.
-export function listen(stage, orbit, aspect) {
+// `view` is one of the views on the stage: drags are measured by its size, however many rows of views there are.
+export function listen(stage, orbit, view) {
+  const aspect = () => view.clientWidth / Math.max(view.clientHeight, 1);
   const fingers = new Map();
   stage.addEventListener("pointerdown", (event) => {
     fingers.set(event.pointerId, event);
@@ -84,7 +86,7 @@ export function listen(stage, orbit, aspect) {
     if (!before) return;
     const spread = spreadOf(fingers);
     fingers.set(event.pointerId, event);
-    const height = stage.clientHeight;
+    const height = view.clientHeight;
     const [dx, dy] = [(event.clientX - before.clientX) / height, (event.clientY - before.clientY) / height];
     if (fingers.size > 1) {
       if (spread > 0) orbit.scale(spreadOf(fingers) / spread);

@@ -1,0 +1,260 @@
+"""Prepares meshes in three steps that survive being killed: plan, any number of batches at once, finalize.
+
+A batch records its outcome beside the plan, its arrays too unless they lie in the prepared files already. `finalize` gathers all arrays
+into one HDF5 file a split, writes the manifest last, and then removes the batches' arrays: at every moment each array is somewhere.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+
+from triform.data.manifest import MANIFEST_NAME, read_object
+from triform.data.meshes.config import MeshSettings
+from triform.data.meshes.hdf5_folder import metadata_path
+from triform.data.meshes.manifest import MeshManifest, MeshRecord, load_manifest, make_manifest, recipe_of
+from triform.data.meshes.meshes import load_meshes
+from triform.data.meshes.plan import MeshPlan, is_planned, load_plan, plan
+from triform.data.meshes.prepared_files import (
+    Arrays,
+    StoredMeshes,
+    all_paths,
+    batch_bytes,
+    metadata_bytes,
+    read_batch,
+    remove_dead_litter,
+    write_data_files,
+)
+from triform.data.meshes.raw_meshes import MeshArrays, RawMesh, check_protocol, open_raw_meshes
+from triform.data.meshes.sampled_mesh import sample_mesh, shared_sha256_of
+from triform.data.quarantine import BadFile, Quarantined, as_lines, refuse_too_many
+from triform.data.split import SPLITS
+from triform.errors import DataError
+from triform.files import flush_folders, write_all
+
+__all__ = ["finalize", "is_planned", "load_plan", "plan", "prepare", "prepare_batch", "prepared_already"]
+
+_AGAIN = "run `triform prepare` again"
+
+
+def prepare(settings: MeshSettings, *, workers: int = 2, progress: Callable[[int, int], None] = lambda _done, _total: None) -> MeshManifest:
+    """Prepare the meshes of `settings.data_dir`, or use them as they are where that folder is prepared already.
+
+    Args:
+        workers: Threads; sampling and hashing let other threads run.
+        progress: Called after each mesh with the number done and the number of all.
+
+    Raises: DataError, CannotWrite, DiskFull, UsageError.
+    """
+    if manifest := prepared_already(settings):
+        return manifest
+    made = plan(settings)
+    count = _Counter(len(made.meshes), progress)
+    with ThreadPoolExecutor(max(1, workers), "prepare") as pool:
+        batches = [pool.submit(prepare_batch, made, number, on_file=count.one_more) for number in range(made.num_batches)]
+        try:
+            for batch in as_completed(batches):
+                batch.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return finalize(made)
+
+
+def prepared_already(settings: MeshSettings) -> MeshManifest | None:
+    """The manifest of `settings.data_dir`, where that is a prepared folder itself.
+
+    Raises: DataError: It was prepared by other settings; the message names them.
+    """
+    manifest = load_manifest(settings.raw_folder()) if settings.data_dir else None
+    if manifest is None:
+        return None
+    wanted, found = asdict(recipe_of(settings)), asdict(manifest.recipe)
+    if other := [f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in wanted if wanted[name] != found[name]]:
+        raise DataError(
+            f"{settings.data_dir} was prepared by other settings: {'; '.join(other)}",
+            expected="the settings it was prepared by",
+            do="give those settings, or prepare the raw meshes again",
+        )
+    return manifest
+
+
+def prepare_batch(made: MeshPlan, number: int, *, on_file: Callable[[], None] = lambda: None) -> None:
+    """Prepare one batch and record its outcome. Safe to repeat, and to run in several threads and processes at once.
+
+    A bad mesh is recorded with its reason and stops nothing. `on_file` is called after each mesh; what it raises ends the batch.
+
+    Raises: DataError: the raw files can't be opened. CannotWrite, DiskFull, UsageError.
+    """
+    path = made.batch_path(number)
+    known, arrays_there = _known_records(made, number), read_batch(path.with_suffix(".npz"))
+    records: list[MeshRecord] = []
+    quarantined: list[Quarantined] = []
+    arrays: dict[str, Arrays] = {}
+    all_stored = True
+    with open_raw_meshes(made.root, made.kind) as read, StoredMeshes(made.prepared_dir) as stored:
+        for mesh in made.batch(number):
+            try:
+                raw = read(mesh)
+                record, found = _reused(mesh, raw, known.get(mesh.name, []), stored, arrays_there)
+                all_stored &= found is not None and mesh.name not in arrays_there
+                if record is None or found is None:
+                    record, found = _prepare_mesh(made, mesh, raw)
+                records.append(record)
+                arrays[mesh.name] = found
+            except BadFile as bad:
+                quarantined.append(Quarantined(mesh.name, mesh.member, str(bad)))
+            on_file()
+    if arrays and not all_stored:
+        write_all({path.with_suffix(".npz"): batch_bytes(arrays)})
+    outcome = {"step": made.step, "plan": made.digest, "meshes": [record.as_tree() for record in records]}
+    outcome["quarantined"] = [asdict(file) for file in quarantined]
+    write_all({path: json.dumps(outcome, indent=1).encode()})
+
+
+def finalize(made: MeshPlan, *, on_file: Callable[[], None] = lambda: None) -> MeshManifest:
+    """Gather the batches, check every mesh's digest, write `manifest.json` and remove what is needed no more. Safe to repeat.
+
+    Raises: DataError: a batch is missing, too many meshes are bad, a mesh is in two splits, or what is left breaks the protocol.
+        CannotWrite, DiskFull.
+    """
+    records, quarantined = _outcomes(made)
+    write_all({made.prepared_dir / "quarantine.jsonl": as_lines(quarantined)})
+    refuse_too_many(quarantined, len(made.meshes), max_fraction=made.max_quarantine_fraction)
+    _check_what_is_left(made, records)
+    manifest = make_manifest(
+        made.prepared_dir,
+        made.recipe,
+        num_vertices=made.template.num_vertices,
+        shared_sha256=shared_sha256_of(made.template.faces, made.template.mirror),
+        meshes=records,
+        quarantined=quarantined,
+    )
+    if not _is_there(manifest):
+        write_data_files(made.prepared_dir, _gather(made, records, on_file=on_file), made.template)
+        write_all({metadata_path(made.prepared_dir, split): metadata_bytes(manifest.of_split(split)) for split in SPLITS})
+    write_all({made.prepared_dir / MANIFEST_NAME: manifest.as_json()})
+    _remove_unneeded(made)
+    return manifest
+
+
+class _Counter:
+    """Counts meshes over all threads."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
+        self._total, self._progress, self._done, self._lock = total, progress, 0, threading.Lock()
+
+    def one_more(self) -> None:
+        with self._lock:
+            self._done += 1
+            self._progress(self._done, self._total)
+
+
+def _known_records(made: MeshPlan, number: int) -> dict[str, list[MeshRecord]]:
+    """Meshes that earlier runs made in the same way: from their batches' records, whichever number these had."""
+    known: dict[str, list[MeshRecord]] = {}
+    wanted = {mesh.name for mesh in made.batch(number)}
+    own = made.batch_path(number)
+    others = sorted(path for path in own.parent.glob("batch-*.json") if path != own)
+    # Only an earlier preparation that was gathered can have left this batch's meshes under another number.
+    gathered = any(path.exists() for path in all_paths(made.prepared_dir))
+    for path in [own, *(others if gathered else [])]:
+        if len(known) == len(wanted):
+            break
+        outcome = read_object(path)
+        for tree in outcome["meshes"] if outcome.get("step") == made.step else ():
+            if tree["name"] in wanted:
+                known.setdefault(tree["name"], []).append(MeshRecord(**tree))
+    return known
+
+
+def _reused(
+    mesh: RawMesh, raw: MeshArrays, known: list[MeshRecord], stored: StoredMeshes, batch: dict[str, Arrays]
+) -> tuple[MeshRecord | None, Arrays | None]:
+    """The record and arrays that were made of the same content, if they are still there."""
+    for record in known:
+        if record.source_sha256 == raw.sha256 and (arrays := stored.find(record, batch)) is not None:
+            tree = record.as_tree() | {"split": mesh.split, "label": mesh.label}
+            return MeshRecord(**tree), arrays
+    return None, None
+
+
+def _prepare_mesh(made: MeshPlan, mesh: RawMesh, raw: MeshArrays) -> tuple[MeshRecord, Arrays]:
+    sampled = sample_mesh(raw, made.template, made.recipe, name=mesh.name)
+    record = MeshRecord(
+        mesh.name, mesh.subject, mesh.split, mesh.label, raw.sha256, sampled.content_sha256, sampled.sha256, sampled.mean_square
+    )
+    return record, (sampled.coordinates, sampled.normals)
+
+
+def _outcomes(made: MeshPlan) -> tuple[list[MeshRecord], list[Quarantined]]:
+    """The records of all batches, which together name every planned mesh once."""
+    records: list[MeshRecord] = []
+    quarantined: list[Quarantined] = []
+    digest = made.digest
+    for number in range(made.num_batches):
+        outcome = read_object(made.batch_path(number))
+        if outcome.get("plan") != digest:
+            raise DataError(f"Batch {number} of {made.num_batches} is not prepared", do=_AGAIN)
+        records += [MeshRecord(**tree) for tree in outcome["meshes"]]
+        quarantined += [Quarantined(**tree) for tree in outcome["quarantined"]]
+    assert sorted([r.name for r in records] + [q.name for q in quarantined]) == sorted(mesh.name for mesh in made.meshes)
+    return records, quarantined
+
+
+def _check_what_is_left(made: MeshPlan, records: list[MeshRecord]) -> None:
+    names = {record.name for record in records}
+    check_protocol((mesh for mesh in made.meshes if mesh.name in names), made.recipe.protocol)
+    first: dict[str, MeshRecord] = {}
+    for record in records:
+        other = first.setdefault(record.content_sha256, record)
+        if other.split != record.split:
+            raise DataError(
+                f"{other.name} in {other.split} and {record.name} in {record.split} are the same mesh",
+                expected="other meshes in each split",
+                do="remove one of them",
+            )
+
+
+def _is_there(manifest: MeshManifest) -> bool:
+    """Whether the prepared files are those of this manifest already, every array with its digest."""
+    try:
+        there = load_manifest(manifest.prepared_dir)
+        if there is None or there.digest != manifest.digest or not all(path.exists() for path in all_paths(manifest.prepared_dir)):
+            return False
+        for split in SPLITS:
+            if metadata_path(manifest.prepared_dir, split).read_bytes() != metadata_bytes(manifest.of_split(split)):
+                return False
+            load_meshes(manifest.prepared_dir, split).close()
+    except (DataError, OSError):
+        return False
+    return True
+
+
+def _gather(made: MeshPlan, records: list[MeshRecord], *, on_file: Callable[[], None]) -> Iterator[tuple[MeshRecord, Arrays]]:
+    of_name = {record.name: record for record in records}
+    with StoredMeshes(made.prepared_dir) as stored:
+        for number in range(made.num_batches):
+            batch = read_batch(made.batch_path(number).with_suffix(".npz"))
+            for mesh in made.batch(number):
+                if (record := of_name.get(mesh.name)) is None:
+                    continue
+                arrays = stored.find(record, batch)
+                if arrays is None:
+                    raise DataError(f"The arrays of {mesh.name} are gone or changed during preparation", do=_AGAIN)
+                yield record, arrays
+                on_file()
+
+
+def _remove_unneeded(made: MeshPlan) -> None:
+    """Remove the batches' arrays, records and templates of earlier plans, and what a killed process left."""
+    folder = made.prepared_dir / "plan"
+    needed = {made.batch_path(number) for number in range(made.num_batches)}
+    needed |= {path for path in folder.glob("template-*.npz") if path.stem == f"template-{made.template.sha256[:16]}"}
+    stale = [path for path in folder.glob("*") if path.name.startswith(("batch-", "template-")) and path not in needed]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    for place in (made.prepared_dir, folder):
+        remove_dead_litter(place)
+    flush_folders([folder])

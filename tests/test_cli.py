@@ -115,7 +115,7 @@ def test_an_error_nobody_expected_keeps_its_traceback_and_tells_a_supervisor(mon
 
 def test_config_prints_a_file_that_loads_to_the_same(tiny, told, tiny_experiment, tmp_path):
     assert tiny("config", tiny_experiment, "--batch-size", 3) == 0
-    assert "batch_size: 3  # Samples of an optimizer step." in told()
+    assert "batch_size: 3  # Samples of a batch." in told()
     (tmp_path / "again.yaml").write_text(told())
     before = len(told())
     assert tiny("config", tmp_path / "again.yaml", "--json") == 0

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -241,7 +242,8 @@ def grow_faces(
     from triform.terminal import say
 
     write_face_folder(folder, model=model, num_subjects=num_subjects, num_expressions=num_expressions, protocol=protocol, seed=seed)
-    say(f"{num_subjects} subjects with {num_expressions} faces each in {folder}")
+    known = " the first 60 percent of" if protocol == "closed_set" else ""
+    say(f"{num_expressions} faces of each of{known} {num_subjects} subjects, dealt to train, val and test, in {folder}")
 
 
 @app.command
@@ -274,8 +276,11 @@ def _load(words: "tuple[str, ...] | list[str]", *, named: bool = True) -> "Loade
         raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="see experiments/ for some")
     if named or path is not None:
         return load(path, overrides)
-    task = "mesh_identity" if any("mesh_" in word for word in overrides) else "point_autoencoder"
-    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": {"kind": task}})
+    # Nothing is learned: a task that takes the data, of layers that fit any number of points or vertices.
+    cloud = {"kind": "point_autoencoder", "encoder": {"kind": "pointnet2_ssg", "levels": []}}
+    mesh = {"kind": "mesh_identity", "layers": [{"width": 1, "graph": "spatial"}]}
+    of_meshes = any(re.fullmatch(r"--data\.kind[= ]mesh_.*", " ".join(pair)) for pair in zip(overrides, [*overrides[1:], ""], strict=True))
+    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": mesh if of_meshes else cloud})
 
 
 def _asked(words: tuple[str, ...], output_dir: Path | None, *, address: str | None, detach: bool) -> "Asked":

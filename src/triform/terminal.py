@@ -110,7 +110,7 @@ def show_result(result: Json) -> None:
     starts = f"{result['generations']} generation{'s' if result['generations'] != 1 else ''}"
     say(f"Trained {result['steps']} steps in {starts}; best validation: {best or 'none'}")
     if result["not_bit_exact_from"] is not None:
-        say(f"Not bit-exact from step {result['not_bit_exact_from']} on: processor or packages changed there")
+        say(f"Not bit-exact from step {result['not_bit_exact_from']} on: processor, device, framework or packages changed there")
     say(f"Model   {result['model_path']}")
     say(f"State   {result['state_digest']}")
 
@@ -120,12 +120,12 @@ def show_metrics(folder: RunFolder) -> None:
     measured = read_json(folder.evaluation / "metrics.json") or {}
     headline = measured.get("headline", {})
     table = Table(title=measured.get("title", ""), title_justify="left")
-    columns = list(dict.fromkeys(column for row in headline.values() for column in row))
+    order = measured.get("order", {"splits": [], "columns": []})  # JSON objects are kept sorted
     table.add_column("split")
-    for column in columns:
+    for column in order["columns"]:
         table.add_column(column, justify="right")
-    for split, row in headline.items():
-        table.add_row(split, *(_cell(row.get(column)) for column in columns))
+    for split in order["splits"]:
+        table.add_row(split, *(_cell(headline[split].get(column)) for column in order["columns"]))
     console.print(table)
 
 

@@ -96,6 +96,11 @@ def test_accumulated_gradients_are_the_mean_over_microbatches():
             np.testing.assert_allclose(twice.state()[name], array, rtol=1e-4, atol=1e-7)
 
 
+def test_a_batch_of_fewer_samples_than_microbatches_still_gives_the_mean():
+    told = [make(replace(TASK, dropout=0.0), gradient_accumulation_steps=number).train_step(batch(0), 0, 1e-2) for number in (4, 8)]
+    assert told[0] == told[1]
+
+
 def test_mixed_precision_stays_near_float32():
     exact, mixed = make(), make(mixed_precision=True)
     first, second = run(exact, 0, 3), run(mixed, 0, 3)
@@ -176,9 +181,18 @@ def test_a_rate_of_zero_keeps_every_parameter():
 def test_auto_is_the_cpu_where_there_is_no_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == "cpu"
-    assert pick_device("mps") == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert (pick_device("auto"), pick_device("mps")) == ("cpu", "mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert pick_device("auto") == "cuda"
+    assert (pick_device("auto"), pick_device("cpu")) == ("cuda", "cpu")
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps"])
+def test_a_device_that_is_missing_is_named(monkeypatch, wanted):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ExperimentError, match=f"no device {wanted} here.*one of cpu"):
+        pick_device(wanted)
 
 
 def test_building_fixes_the_number_of_threads(tiny_experiment):

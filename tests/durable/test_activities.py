@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from triform.durable import activities, lease
 from triform.durable.activities import _Ending, _in_thread, _own, translated
 from triform.durable.breaker import TRIES, stuck_at
+from triform.durable.messages import RunRequest
 from triform.durable.policies import LOCAL
 from triform.errors import DataError, LostOwnership, RunInUse
 from triform.run.commit import write_commit
@@ -112,3 +113,21 @@ async def test_a_run_without_hope_ends(tmp_path: Path) -> None:
     with pytest.raises(ApplicationError, match="5 trainers in a row went on from step 0") as caught:
         environment.run(activities._require_hope, folder)
     assert (caught.value.type, caught.value.non_retryable) == ("NoProgress", True)
+
+
+@pytest.mark.parametrize(("backend", "words"), [("mlx", ["--backend", "mlx"]), ("", [])])
+async def test_the_trainer_goes_on_in_the_framework_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, words: list[str]
+) -> None:
+    folder, commands = RunFolder(tmp_path), []
+
+    async def child(_folder: RunFolder, command: list[str], *_: object, **__: object) -> None:
+        commands.append(command)
+        folder.finish(b"", {"model_path": "", "state_digest": "", "steps": 1, "generations": 1})
+
+    async def ours(*_: object) -> None: ...
+
+    monkeypatch.setattr(activities, "_child", child)
+    monkeypatch.setattr(activities, "_own", ours)
+    await ActivityEnvironment().run(activities.train_activity, RunRequest(str(tmp_path), "/prepared", LOCAL, backend=backend))
+    assert commands == [["train", "--resume", str(tmp_path), "--prepared-dir", "/prepared", *words]]

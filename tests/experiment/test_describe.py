@@ -46,7 +46,7 @@ def test_rows_say_value_meaning_and_default(small: Path) -> None:
     rows = {row.path: row for row in describe(load(small, ["--levels.0.radius=0.3"]).experiment)}
     assert (rows["training.num_epochs"].value, rows["training.num_epochs"].default) == (20, False)
     assert (rows["training.batch_size"].value, rows["training.batch_size"].default) == (32, True)
-    assert rows["training.batch_size"].meaning == "Samples of an optimizer step."
+    assert rows["training.batch_size"].meaning == "Samples of a batch."
     assert rows["task.encoder.levels[0].radius"].value == 0.3
     assert rows["task.decoder.kind"].default
     assert not rows["data.kind"].default

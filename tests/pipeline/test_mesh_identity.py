@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from triform.errors import DataError, ExperimentError, Stopped
-from triform.experiment import load
+from triform.experiment import load, resolved
 from triform.pipeline import train as training
+from triform.pipeline.build import framework
 from triform.pipeline.evaluate import evaluate
 from triform.pipeline.prepare import finalize, load_splits, located, plan, prepare, prepare_batch
 from triform.pipeline.profile import profile
@@ -20,6 +22,7 @@ from triform.pipeline.report import write_report
 from triform.run.folder import RunFolder
 from triform.run.metrics_log import history
 from triform.run.ownership import claims
+from triform.tasks.mesh_identity import embedding_map
 
 MLX = pytest.param("mlx", marks=pytest.mark.skipif(importlib.util.find_spec("mlx") is None, reason="MLX is not installed"))
 needs_mlx = MLX.marks
@@ -42,6 +45,12 @@ def outcome(path):
     folder = RunFolder(path)
     result = folder.result()
     return result["state_digest"], history(folder, result["history"]["generation"], result["history"]["metrics_bytes"])
+
+
+@pytest.fixture(autouse=True)
+def _quick_maps(monkeypatch):
+    """UMAP compiles for 15 seconds; its own test draws it."""
+    monkeypatch.setattr(embedding_map, "umap", lambda embedding, seed: embedding_map.pca(embedding))
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +120,19 @@ def test_evaluation_stands_beside_chance_and_baselines_and_the_report_shows_it(t
         assert part in page, part
 
 
+@pytest.mark.parametrize("word", [("--backend", "mlx"), ("--device", "cuda"), ("--device", "metal")])
+def test_a_run_is_measured_where_its_framework_or_device_is_not(tiny_mesh_experiment, trained, tmp_path, monkeypatch, word):
+    """A run from another machine: its words can't be changed any more, and its model is the same everywhere."""
+    path, told = tmp_path / "run", list[str]()
+    shutil.copytree(trained.path, path, ignore=shutil.ignore_patterns("evaluation"))
+    known = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(known | {"experiment": resolved(loaded(tiny_mesh_experiment, *word))}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert evaluate(RunFolder(path), say=told.append)["headline"] == evaluate(trained)["headline"]
+    assert "measured in PyTorch instead" in told[0]
+
+
 def test_closed_set(tiny_mesh_experiment, tmp_path):
     train(tiny_mesh_experiment, tmp_path / "run", "--protocol", "closed_set", "--num-epochs", 2, "--prepared-dir", tmp_path / "prepared")
     best = RunFolder(tmp_path / "run").result()["metrics"]["best"]
@@ -136,10 +158,14 @@ def test_a_profile_names_every_part(tiny_mesh_experiment):
         assert part in text, part
 
 
+def test_a_profile_is_of_one_batch(tiny_mesh_experiment):
+    assert "8 samples a batch" in profile(loaded(tiny_mesh_experiment, "--gradient-accumulation-steps", 2))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mlx") is None, reason="MLX is not installed")
 def test_a_profile_of_mlx(tiny_mesh_experiment, monkeypatch):
     monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
-    assert "mlx on mlx cpu" in profile(loaded(tiny_mesh_experiment, "--backend", "mlx"))
+    assert "mlx on cpu" in profile(loaded(tiny_mesh_experiment, "--backend", "mlx"))
 
 
 def test_the_command_as_people_write_it(tiny_mesh_experiment, bodies, tmp_path):
@@ -153,6 +179,13 @@ def test_the_command_as_people_write_it(tiny_mesh_experiment, bodies, tmp_path):
     done = subprocess.run(again, capture_output=True, text=True, env={**os.environ, "OMP_WAIT_POLICY": "passive"}, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "b" / "run.json").read_text())["parent"]["file"].endswith("a/checkpoints/best_model.npz")
+
+
+def test_auto_is_mlx_on_apple_silicon_unless_the_device_is_pytorchs(tiny_mesh_experiment, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert [framework(loaded(tiny_mesh_experiment, "--device", device)) for device in ("auto", "cpu", "mps")] == ["mlx", "mlx", "torch"]
 
 
 def test_refusals(tiny_mesh_experiment, monkeypatch):

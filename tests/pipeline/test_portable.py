@@ -1,6 +1,7 @@
 """What a run leaves beside its commits: the best model as one file, the commits that settings promise, drawings by epoch."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -76,3 +77,60 @@ def test_a_file_that_is_none_is_refused(tiny, tiny_experiment, finished, tmp_pat
     assert tiny("train", tiny_experiment, "--resume", torn, "--output-dir", tmp_path / "run") == 65
     assert "a best_model.npz that a run left" in tiny.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_branch_that_never_gets_better_leaves_the_file_too(tiny, tiny_experiment, finished, tmp_path):
+    words = ("--min-delta", 1, "--num-epochs", 12)
+    assert tiny("train", tiny_experiment, "--resume", finished.best_model, "--output-dir", tmp_path / "branch", *words) == 0
+    (before, arrays), (record, copied) = record_of(finished.best_model), record_of(RunFolder(tmp_path / "branch").best_model)
+    assert record["progress"]["best"] == before["progress"]["best"]
+    assert {name: array.tobytes() for name, array in copied.items()} == {name: array.tobytes() for name, array in arrays.items()}
+    checkpoint = commits(finished)[0].payload(finished)
+    assert tiny("train", "--resume", checkpoint, "--output-dir", tmp_path / "other", *words) == 0
+    other = RunFolder(tmp_path / "other")
+    assert record_of(other.best_model)[0]["progress"]["step"] == other.result()["metrics"]["best_step"]
+    assert tiny("train", "--resume", other.best_model, "--output-dir", tmp_path / "third", *words) == 0
+
+
+def test_a_lost_file_comes_back_when_the_run_goes_on(tiny, tiny_experiment, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    words = ("train", tiny_experiment, "--output-dir", folder.path, "--min-delta", 1)
+    assert tiny(*words, TINY_DIE_AFTER=30) == -signal.SIGKILL
+    before = record_of(folder.best_model)
+    folder.best_model.unlink()
+    assert tiny(*words) == 0
+    record, arrays = record_of(folder.best_model)
+    assert record["progress"] == before[0]["progress"]
+    assert arrays["model/cloud"].tobytes() == before[1]["model/cloud"].tobytes()
+
+
+def test_a_file_is_known_by_its_content(tiny, tiny_experiment, finished, tmp_path):
+    """Moved, it is the same; another one in its place is not what the run began from."""
+    parent, path = tmp_path / "best_model.npz", tmp_path / "branch"
+    shutil.copy(finished.best_model, parent)
+    words = ("train", tiny_experiment, "--output-dir", path, "--num-epochs", 12)
+    deadly = next(n for n in range(4, 100) if tiny(*words, "--resume", parent, TINY_KILL_AT=n) < 0 and (path / "run.json").exists())
+    assert not commits(RunFolder(path)), deadly
+    parent.rename(tmp_path / "moved.npz")
+    other = tmp_path / "other"
+    assert tiny("train", tiny_experiment, "--output-dir", other, "--seed", 1) == 0
+    shutil.copy(RunFolder(other).best_model, parent)
+    assert tiny(*words) == 65
+    assert f"{parent} is not what it was" in tiny.output
+    assert tiny(*words, "--resume", parent) == 79
+    assert "(sha256 " in tiny.output.splitlines()[-1]
+    assert tiny(*words, "--resume", tmp_path / "moved.npz") == 0
+    assert RunFolder(path).result()["steps"] == 48
+
+
+@pytest.mark.parametrize("word", [("--seed", 5), ("--task.loss", "cd_squared"), ("--monitor", "cd_squared")])
+def test_a_best_that_was_measured_in_another_way_does_not_count(tiny, tiny_experiment, finished, tmp_path, word):
+    words = ("--min-delta", 1, "--num-epochs", 12, *word)
+    assert tiny("train", tiny_experiment, "--resume", finished.best_model, "--output-dir", tmp_path / "run", *words) == 0
+    assert RunFolder(tmp_path / "run").result()["metrics"]["best_step"] > finished.result()["metrics"]["best_step"]
+
+
+def test_an_array_under_that_name_is_refused(tiny, tiny_experiment, tmp_path):
+    with (tmp_path / "best_model.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert tiny("train", tiny_experiment, "--resume", tmp_path / "best_model.npz", "--output-dir", tmp_path / "run") == 65

@@ -90,6 +90,14 @@ def test_the_command_tells_counts_digest_and_quarantine(tiny, tiny_experiment, e
     assert "quarantined empty.ply: " in told
 
 
+def test_without_a_file_the_kind_of_the_data_is_enough(tiny, experiment, bodies, tmp_path):
+    """Of any size, whatever the folders are called."""
+    (tmp_path / "plants").rename(tmp_path / "mesh_like")
+    assert tiny("prepare", "--data.kind", "ply_clouds", "--data-dir", tmp_path / "mesh_like", "--num-points", 40) == 0
+    for words in (("--data.kind", "mesh_files"), ("--data.kind=mesh_files",)):
+        assert tiny("prepare", *words, "--data-dir", bodies, "--num-vertices", 40, "--prepared-dir", tmp_path / "out") == 0
+
+
 @pytest.mark.skipif(not SCANS.exists(), reason="the scans are not beside this repository")
 def test_real_scans_go_the_whole_road(tiny, tiny_experiment, tmp_path):
     """Two epochs on corn scans, from .ply to the report."""

@@ -1,7 +1,9 @@
 """PNG charts: valid, equal for equal input, and without a trace in matplotlib's global state."""
 
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from sample import curves, distances, embedding_map, subject_map
 
 from triform.errors import CannotWrite, DataError
 from triform.report.panels import Curves, Histogram, HistogramSeries, Series
-from triform.report.plots import draw_curves, draw_distribution, draw_histogram, draw_scatter
+from triform.report.plots import draw_curves, draw_distribution, draw_histogram, draw_panels, draw_scatter
 
 LOSSES = {"loss": np.linspace(0, 1, 99) ** 3, "triplet_loss": np.linspace(1, 2, 99), "accuracy": np.ones(99)}
 DRAWN = [
@@ -112,3 +114,25 @@ def test_a_scatter_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Project the embeddings"):
         draw_scatter(tmp_path / "a.png", np.full((1, 2), np.nan), ("a",), "Map")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_distributions_and_maps_are_files_named_after_their_titles(tmp_path: Path) -> None:
+    draw_panels(tmp_path, [curves()[0], distances(), replace(embedding_map(), title="Embedding of test, t-SNE")])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2
+    assert "embedding_of_test_t_sne.png" in names
+    assert re.sub(r"[^a-z]", "", distances().title.lower()) in {re.sub(r"[^a-z]", "", name.removesuffix(".png")) for name in names}
+
+
+@pytest.mark.parametrize(("values", "scale"), [([0.02, 0.2, 2.0], "log"), ([0.7, 0.9, 1.3], "linear"), ([1.0, 0.0, 5.0], "linear")])
+def test_curves_within_a_decade_have_no_log_axis(values: list[float], scale: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their ticks would read "9 x 10^-1", in large letters."""
+    from triform.report import plots
+
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda path, figure: figures.append(figure))
+    draw_curves(tmp_path / "a.png", [Curves("Distance", (Series("train", [0, 1, 2], values),), log_y=True)])
+    (axes,) = figures[0].axes
+    assert axes.get_yscale() == scale
+    figures[0].canvas.draw()
+    assert {label.get_fontsize() for label in axes.get_yticklabels(which="both")} == {8.0}

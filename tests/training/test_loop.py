@@ -1,6 +1,7 @@
 """The loop by itself, with a backend that counts: order of things, what a commit holds, how it ends."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from triform.data import order
 from triform.data.loader import load
-from triform.errors import DiskFull, Diverged, Stopped
+from triform.errors import DataError, DiskFull, Diverged, Stopped
 from triform.training.checkpoint import Checkpointer
 from triform.training.config import Checkpoints, Training
 from triform.training.early_stopping import Best
@@ -170,6 +171,13 @@ def test_a_validation_that_is_not_finite_ends_the_run():
     with pytest.raises(Diverged, match="error = inf"):
         loop.run()
     assert recorder.commits == []
+
+
+def test_a_validation_without_the_monitored_metric_ends_the_run_and_says_so():
+    loop, _ = make(Recorder())
+    loop.plan = replace(loop.plan, monitor="eer", validate=lambda: {"rank_1": 1.0})
+    with pytest.raises(DataError, match="gives no eer, only rank_1"):
+        loop.run()
 
 
 def test_a_commit_that_failed_ends_the_run_with_its_error():

@@ -34,9 +34,15 @@ def pick_device(wanted: str) -> str:
         raise ExperimentError(
             "got the device metal, which is MLX's", expected="auto, cpu, cuda or mps", do="give another --device, or --backend mlx"
         )
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return "cuda" if there["cuda"] else "cpu"
+    if not there[wanted]:
+        names = ", ".join(name for name, found in there.items() if found)
+        raise ExperimentError(
+            f"PyTorch has no device {wanted} here", expected=f"one of {names}", do="set device: auto, or install the PyTorch for your GPU"
+        )
+    return wanted
 
 
 def use_threads(number: int) -> None:
@@ -79,18 +85,19 @@ class TorchBackend:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        told = [self._gradient(part) for part in microbatches(batch, self.settings.gradient_accumulation_steps)]
+        parts = list(microbatches(batch, self.settings.gradient_accumulation_steps))
+        told = [self._gradient(part, number=len(parts)) for part in parts]
         limit = self.settings.gradient_clip or float("inf")
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit)
         self.optimizer.step()
         means = {name: sum(scalars[name] for scalars in told) / len(told) for name in told[0]}
         return {**means, "gradient_norm": norm.item()}
 
-    def _gradient(self, batch: Batch) -> dict[str, float]:
-        """Add a microbatch's share of the gradient; returns its loss and scalars."""
+    def _gradient(self, batch: Batch, *, number: int) -> dict[str, float]:
+        """Add the gradient of one of `number` microbatches; returns its loss and scalars."""
         with self.precision():
             loss, scalars = self.task.loss_torch(self.model, self.tensors(batch))
-        (loss / self.settings.gradient_accumulation_steps).backward()  # type: ignore[no-untyped-call]
+        (loss / number).backward()  # type: ignore[no-untyped-call]
         return {"loss": loss.item(), **{name: value.item() for name, value in scalars.items()}}
 
     def precision(self) -> AbstractContextManager[None]:

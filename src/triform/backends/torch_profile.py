@@ -1,6 +1,7 @@
 """Where a training step's time goes in PyTorch."""
 
 import resource
+import sys
 import time
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ def measure(backend: TorchBackend, batch: Batch, *, repeats: int = 3) -> Timings
     backend.train_step(batch, 0, 0.0)  # compiles kernels, fills the heap
     rounds = sorted((_one_step(backend, batch) for _ in range(repeats)), key=sum)
     forward, backward, update = rounds[repeats // 2]
-    return Timings(forward, backward, update, _parts(backend, batch), _peak_mb(backend.device))
+    return Timings(forward, backward, update, _parts(backend, batch, forward + backward), _peak_mb(backend.device))
 
 
 def _one_step(backend: TorchBackend, batch: Batch) -> tuple[float, float, float]:
@@ -44,11 +45,14 @@ def _clock(device: torch.device) -> Callable[[], float]:
     return now
 
 
-def _parts(backend: TorchBackend, batch: Batch) -> dict[str, float]:
-    """Seconds by part: forward in the model's `record_function` blocks, backward by the forward operators that asked for it."""
+def _parts(backend: TorchBackend, batch: Batch, whole_s: float) -> dict[str, float]:
+    """Seconds by part: forward in the model's `record_function` blocks, backward by the forward operators that asked for it.
+
+    Args: whole_s: forward and backward without the profiler, which slows them down.
+    """
     cuda = backend.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
-        _one_step(backend, batch)
+        forward, backward, _ = _one_step(backend, batch)
     found = dict.fromkeys(PARTS, 0.0)
     events = recorded.events() or []
     part_of = {event.sequence_nr: part for event in events if event.sequence_nr >= 0 and (part := _part(event)) is not None}
@@ -58,7 +62,7 @@ def _parts(backend: TorchBackend, batch: Batch) -> dict[str, float]:
             found[event.name] += seconds
         elif event.name.startswith("autograd::engine::evaluate_function") and event.sequence_nr in part_of:
             found[part_of[event.sequence_nr]] += seconds
-    return found
+    return {name: seconds * whole_s / (forward + backward) for name, seconds in found.items()}
 
 
 def _part(event: FunctionEvent | None) -> str | None:
@@ -73,4 +77,5 @@ def _part(event: FunctionEvent | None) -> str | None:
 def _peak_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -132,6 +132,7 @@ async def train_activity(request: RunRequest) -> TrainResult:
         await _own(folder, request.policies)
         _require_hope(folder)
         command = ["train", "--resume", str(folder.path), "--prepared-dir", request.prepared_dir]
+        command += ["--backend", request.backend] if request.backend else []
         await _child(folder, command, request.policies, take_over=True)
     await _own(folder, request.policies)
     return _trained(folder.result() or {})

@@ -58,6 +58,8 @@ class RunRequest:
     run_folder: str
     prepared_dir: str
     policies: Policies
+    backend: str = ""
+    """Framework to go on in (empty: the one that the run's folder names)."""
 
 
 @dataclass(frozen=True)

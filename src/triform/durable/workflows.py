@@ -1,6 +1,7 @@
 """The pipeline as a workflow: it decides, activities do."""
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -88,7 +89,8 @@ class MLPipelineWorkflow:
 
     async def _training(self, request: PipelineRequest, prepared: Prepared) -> TrainResult:
         """Segments of training, between which the user may pause, stop or change the length."""
-        argument = RunRequest(request.run_folder, prepared.prepared_dir, request.policies)
+        backend = json.loads(request.experiment).get("backend", "")
+        argument = RunRequest(request.run_folder, prepared.prepared_dir, request.policies, backend=backend)
         while True:
             self._stage = "paused" if self._desired is Desired.PAUSE else "train"
             await workflow.wait_condition(lambda: self._desired is not Desired.PAUSE and not self._changing)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triform.errors import ConfigConflict, DataError
-from triform.experiment import Experiment, from_resolved, monitor
+from triform.experiment import Experiment, from_resolved, monitor, resolved
 from triform.pipeline.portable import read_portable
 from triform.run.commit import Commit, State, commits, newest_good, read_commit
 from triform.run.folder import Json, RunFolder
@@ -53,7 +53,7 @@ def pointer_to(parent: Path | None) -> Json | None:
 
 def refuse_other_parent(folder: RunFolder, *, recorded: Json | None, asked: Json | None) -> None:
     """Raises: ConfigConflict: the run began from something else than the checkpoint that is asked for."""
-    if asked is not None and recorded != asked:
+    if asked is not None and not _same(recorded, asked):
         began = f"from {_named(recorded)}" if recorded else "from the beginning"
         raise ConfigConflict(
             f"The run in {folder.path} began {began}, not from {_named(asked)}",
@@ -62,8 +62,20 @@ def refuse_other_parent(folder: RunFolder, *, recorded: Json | None, asked: Json
         )
 
 
+def _same(recorded: Json | None, asked: Json) -> bool:
+    """A file is known by its content, wherever it lies."""
+    if recorded is not None and "sha256" in asked:
+        return bool(recorded.get("sha256") == asked["sha256"])
+    return recorded == asked
+
+
 def _named(pointer: Json) -> str:
-    return f"{pointer['commit']} of {pointer['run']}" if "commit" in pointer else str(pointer["file"])
+    return f"{pointer['commit']} of {pointer['run']}" if "commit" in pointer else f"{pointer['file']} (sha256 {pointer['sha256'][:12]})"
+
+
+def measured_by(experiment: Experiment) -> Json:
+    """What the monitored value depends on beside model and data: the task says in which pose and how often, the seed what is drawn."""
+    return {"monitor": monitor(experiment)[0], "seed": experiment.seed, "task": resolved(experiment)["task"]}
 
 
 def read_base(folder: RunFolder, experiment: Experiment, *, parent: Json | None, data_digest: str) -> Base | None:
@@ -95,28 +107,35 @@ def _refuse_other_data(folder: RunFolder, record: Json, data_digest: str) -> Non
         raise DataError(
             f"The prepared data is not what {folder.path} was trained on until step {record['step']}",
             expected=f"digest {record['data_digest']}, got {data_digest}",
-            do="give the folder of the old data with --prepared-dir, or start a run with another name",
+            do="prepare it again by this run's settings (`triform prepare`), give the old data's folder with --prepared-dir, "
+            "or start a run with another name",
         )
 
 
 def _from_parent(folder: RunFolder, experiment: Experiment, parent: Json, data_digest: str) -> Base:
     """Another run's state. Its best model counts only where it was measured in the same way."""
-    state, record, metric = _from_file(Path(parent["file"])) if "file" in parent else _from_run(folder, experiment, parent)
+    state, record, measured = _from_file(parent) if "file" in parent else _from_run(folder, experiment, parent)
     best = Progress.from_json(record["progress"]).best
-    if metric != monitor(experiment)[0] or record["data_digest"] != data_digest:
+    if measured != measured_by(experiment) or record["data_digest"] != data_digest:
         best, state = Best(), {name: array for name, array in state.items() if not name.startswith("best/")}
     progress = Progress(record["progress"]["step"], best, finished_early=best.exhausted(experiment.training.patience))
     return Base(state, progress, record["environment"], record["data_digest"], None)
 
 
-def _from_file(path: Path) -> tuple[State, Json, str]:
+def _from_file(parent: Json) -> tuple[State, Json, Json]:
     """A best model's state, which is its own best."""
-    state, record = read_portable(path)
+    state, record = read_portable(Path(parent["file"]))
+    if record["sha256"] != parent["sha256"]:
+        raise DataError(
+            f"{parent['file']} is not what it was when this run was to begin from it",
+            expected=f"sha256 {parent['sha256']}, got {record['sha256']}",
+            do="begin another run from it, under another --name; or put the former file back",
+        )
     best = {name.replace("model/", "best/", 1): array for name, array in state.items() if name.startswith("model/")}
-    return {**state, **best}, record, record["monitor"]
+    return {**state, **best}, record, record.get("measured_by", {})
 
 
-def _from_run(folder: RunFolder, experiment: Experiment, parent: Json) -> tuple[State, Json, str]:
+def _from_run(folder: RunFolder, experiment: Experiment, parent: Json) -> tuple[State, Json, Json]:
     """A commit of another run; that run's lengthening holds where this one does not name a length of its own."""
     other = RunFolder(Path(parent["run"]))
     found = {commit.name: commit for commit in commits(other)}.get(parent["commit"])
@@ -129,4 +148,4 @@ def _from_run(folder: RunFolder, experiment: Experiment, parent: Json) -> tuple[
         for number, (from_step, num_epochs) in enumerate(read_horizons(other)):
             if from_step <= record["step"]:
                 add_horizon(folder, num_epochs, from_step=from_step, key=f"parent{number}")
-    return state, record, monitor(before)[0]
+    return state, record, measured_by(before)

@@ -18,7 +18,7 @@ def framework(experiment: Experiment) -> str:
     there = importlib.util.find_spec("mlx") is not None
     if experiment.backend == "mlx" and not there:
         raise ExperimentError("MLX is not installed", expected="the extra `mlx`", do="pip install 'triform[mlx]', or give --backend torch")
-    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    apple = sys.platform == "darwin" and platform.machine() == "arm64" and experiment.training.device != "mps"  # PyTorch's name for it
     return "mlx" if there and (apple or experiment.backend == "mlx") else "torch"
 
 

@@ -2,20 +2,22 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load
 
-from triform.errors import DataError
+from triform.errors import DataError, ExperimentError
+from triform.experiment import Experiment
 from triform.files import write_durably
 from triform.pipeline.build import build_backend
 from triform.pipeline.local import experiment_of
 from triform.pipeline.prepare import load_splits
 from triform.run.folder import Json, RunFolder, read_json, to_json
 from triform.run.provenance import usable_threads
-from triform.training.backend import Backend
+from triform.training.backend import Backend, Facts
 from triform.training.task import Evaluation
 
 
@@ -34,13 +36,27 @@ def evaluate(folder: RunFolder, *, prepared_dir: Path | None = None, say: Callab
     place = experiment.data.prepared_folder()
     splits = load_splits(experiment, place, ("train", "val", "test"))
     if splits["train"].digest != result["data_digest"]:
-        raise DataError(f"{place} is not the data that {folder.path} was trained on", do="name that data with --prepared-dir")
-    backend, _ = build_backend(experiment, splits["train"].facts, num_threads=experiment.training.num_threads or usable_threads())
+        raise DataError(
+            f"{place} is not the data that {folder.path} was trained on",
+            do="prepare it again by the run's settings (`triform prepare`), or name that data's folder with --prepared-dir",
+        )
+    backend = _build(experiment, splits["train"].facts, say)
     _load_model(backend, folder)
     task = experiment.task.build()
     evaluation = task.evaluate(splits, backend.predict, batch_size=experiment.training.batch_size, seed=experiment.seed, say=say)
     backend.close()
     return _write(folder, result, evaluation)
+
+
+def _build(experiment: Experiment, facts: Facts, say: Callable[[str], None]) -> Backend:
+    """The run's own framework and device, or, where these are not there, PyTorch's best: the model is the same."""
+    num_threads = experiment.training.num_threads or usable_threads()
+    try:
+        return build_backend(experiment, facts, num_threads=num_threads)[0]
+    except ExperimentError as error:
+        say(f"{error.got}; measured in PyTorch instead")
+        instead = replace(experiment, backend="torch", training=replace(experiment.training, device="auto"))
+        return build_backend(instead, facts, num_threads=num_threads)[0]
 
 
 def _load_model(backend: Backend, folder: RunFolder) -> None:
@@ -55,7 +71,9 @@ def _write(folder: RunFolder, result: Json, evaluation: Evaluation) -> Json:
     np.savez(packed, **arrays)
     write_durably(folder.evaluation / "arrays.npz", packed.getvalue())
     write_durably(folder.evaluation / "table.csv", _csv(evaluation.table()).encode())
-    told = {"title": evaluation.title, "headline": evaluation.headline(), "facts": evaluation.facts()}
+    headline = evaluation.headline()
+    order = {"splits": list(headline), "columns": list(dict.fromkeys(column for row in headline.values() for column in row))}
+    told = {"title": evaluation.title, "headline": headline, "order": order, "facts": evaluation.facts()}
     metrics = {**evaluation.summary(), **told, "state_digest": result["state_digest"]}
     write_durably(folder.evaluation / "metrics.json", to_json(metrics))
     return metrics

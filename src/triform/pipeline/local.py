@@ -100,6 +100,12 @@ def _choose(
         return experiment, run_folder(experiment, output_dir), None
     if Path(resume).is_file() or Path(resume).suffix in (".safetensors", ".json", ".npz"):
         other = _owner_of(Path(resume))
+        if experiment_file is None and other.identity() is None:
+            raise UsageError(
+                f"{resume} does not lie in its run's folder",
+                expected="an experiment file beside it",
+                do=f"start a new run: triform train EXPERIMENT.yaml --resume {resume} --name NAME",
+            )
         experiment = _with(other, experiment_file, overrides)
         folder = run_folder(experiment, output_dir)
         if folder.path.resolve() == other.path.resolve():

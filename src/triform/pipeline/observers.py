@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Show = Callable[[Json], None]
 SECONDS_BETWEEN_STATUS = 0.5
+LOGARITHMIC = ("loss", "norm", "rate", "cd_l2", "cd_squared")
+"""Ends of the names whose values span decades."""
 
 
 def unseen(_status: Json) -> None:
@@ -196,7 +198,7 @@ def curves(rows: list[Row]) -> tuple["Curves", ...]:
         Curves(
             title=name.replace("_", " "),
             series=tuple(Series(name=split, steps=steps, values=values) for split, (steps, values) in splits.items()),
-            log_y=all(value > 0 for _, values in splits.values() for value in values),
+            log_y=name.endswith(LOGARITHMIC) and all(value > 0 for _, values in splits.values() for value in values),
         )
         for name, splits in found.items()
     )

@@ -3,12 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from triform.experiment import Experiment
 from triform.pipeline.build import build_backend, framework
 from triform.pipeline.prepare import load_splits, prepare
-from triform.pipeline.train import samples_per_step
 from triform.run.provenance import processor, usable_threads
 from triform.training.backend import Facts
 from triform.training.timings import Timings
@@ -18,13 +18,14 @@ BATCHES = 3
 
 def profile(experiment: Experiment) -> str:
     """Prepare the data where needed, train a few steps that nobody keeps, and tell where the time went. Raises: DataError."""
-    settings = experiment.training
+    settings = replace(experiment.training, gradient_accumulation_steps=1)  # each batch of a step takes as long
+    experiment = replace(experiment, training=settings)
     data = load_splits(experiment, prepare(experiment).prepared_dir, ("train",))["train"]
     num_threads = settings.num_threads or usable_threads()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler talks of GPUs that are not there
     backend: Any
     backend, device = build_backend(experiment, data.facts, num_threads=num_threads)
-    task, size = experiment.task.build(), samples_per_step(settings)
+    task, size = experiment.task.build(), settings.batch_size
     begun = time.perf_counter()
     for step in range(BATCHES):
         epoch, indices = task.select(data, step, seed=experiment.seed, batch_size=size)
@@ -39,14 +40,14 @@ def profile(experiment: Experiment) -> str:
 
         timings = measure_torch(backend, batch)
     backend.close()
-    where = f"{framework(experiment)} on {device}, {num_threads} threads, {processor()['model']}"
+    where = f"{framework(experiment)} on {device.removeprefix('mlx ')}, {num_threads} threads, {processor()['model']}"
     return "\n".join(_lines(experiment, data.facts, timings, data_s, num_samples=len(indices), where=where))
 
 
 def _lines(experiment: Experiment, facts: Facts, timings: Timings, data_s: float, *, num_samples: int, where: str) -> Iterator[str]:
     step_s = timings.forward_s + timings.backward_s + timings.update_s
     yield f"{experiment.name}: {experiment.task.kind}, {where}"
-    yield f"{num_samples} samples a step, {', '.join(f'{name} {value}' for name, value in facts.items())}"
+    yield f"{num_samples} samples a batch, {', '.join(f'{name} {value}' for name, value in facts.items())}"
     yield ""
     yield f"forward   {timings.forward_s * 1e3:10.1f} ms"
     yield f"backward  {timings.backward_s * 1e3:10.1f} ms"

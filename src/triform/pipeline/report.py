@@ -12,6 +12,7 @@ from triform.pipeline.observers import draw
 from triform.pipeline.prepare import AnyManifest, load_manifest
 from triform.report.page import write_report as write_page
 from triform.report.panels import Event, Events, Fact, KeyValues, Report, Table
+from triform.report.plots import draw_panels
 from triform.run.folder import Json, RunFolder
 from triform.run.metrics_log import history
 from triform.run.ownership import claims
@@ -30,6 +31,7 @@ def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path
     task = experiment.task.build()
     with np.load(folder.evaluation / "arrays.npz", allow_pickle=False) as arrays:
         shown = task.panels(dict(arrays), rows)
+    draw_panels(folder.path / "plots", shown)
     manifest = load_manifest(experiment.data.prepared_folder())
     report = Report(
         title=experiment.name,
@@ -55,7 +57,10 @@ def _events(folder: RunFolder) -> Events:
     for claim in claims(folder):
         base, owner, number = claim["base"], claim["owner"], claim["generation"]
         begun = f"from step {base['step']}" if base else "from the beginning"
-        rows.append(Event(_time(claim["time"]), "start", f"generation {number} {begun}, process {owner['pid']} on {owner['host']}"))
+        device = claim["environment"]["device"]
+        rows.append(
+            Event(_time(claim["time"]), "start", f"generation {number} {begun}, {device}, process {owner['pid']} on {owner['host']}")
+        )
         rows += [Event(_time(claim["time"]), warning["kind"], warning["text"]) for warning in claim["warnings"]]
         outcome = read_outcome(folder, number)
         if outcome is None:

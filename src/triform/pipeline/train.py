@@ -16,7 +16,7 @@ from triform.data.order import steps_per_epoch
 from triform.errors import DataError, ExperimentError, TriformError, UsageError
 from triform.experiment import Experiment, fingerprint, from_resolved, monitor, resolved
 from triform.files import remove_litter
-from triform.pipeline.base import Base, pointer_to, read_base, refuse_other_parent
+from triform.pipeline.base import Base, measured_by, pointer_to, read_base, refuse_other_parent
 from triform.pipeline.build import build_backend
 from triform.pipeline.observers import (
     CollapseObserver,
@@ -95,7 +95,7 @@ def train(
         return result
     lock = acquire_lock(folder, take_over_after_s=take_over_after_s)
     try:
-        return _Session(experiment, folder, prepared_dir, stop_requested, show).run(recorded)
+        return _Session(experiment, folder, prepared_dir, stop_requested, show).run(asked or recorded)
     finally:
         lock.release()
 
@@ -133,6 +133,9 @@ class _Session:
         if base and before and (changed := provenance.changes(before, environment)):
             text = f"from step {base.progress.step} on the run is not bit-exact: {'; '.join(changed)}"
             warnings.append({"kind": "inexact", "step": base.progress.step, "text": text})
+        elif base and not device.endswith("cpu"):
+            text = f"from step {base.progress.step} on the run is not bit-exact: {device} adds gradients up in an order of its own"
+            warnings.append({"kind": "inexact", "step": base.progress.step, "text": text})
         return backend, environment, warnings
 
     def _train(self, owner: Ownership, backend: Backend, environment: Json, base: Base | None, splits: Splits) -> Json:
@@ -142,12 +145,13 @@ class _Session:
         plan = self._plan(backend, log, splits)
         step = base.progress.step if base else 0
         meta: Json = {"environment": environment, "data_digest": data_digest}
-        watchers = self._watchers(owner, plan, backend, {**meta, "monitor": plan.monitor, "seed": self.experiment.seed}, step)
+        best_model = BestModelObserver(owner, backend, {**meta, "measured_by": measured_by(self.experiment)})
+        watchers = (*self._watchers(owner, plan, step), best_model)
         commit = self._committer(owner, log, plan, watchers, meta)
         checkpointer = Checkpointer(commit, self.settings.checkpoints, step=step)
         loop = Loop(plan, backend, checkpointer, watchers, lambda: {"metrics_bytes": log.position})
         try:
-            _begin(loop, base)
+            _begin(loop, base, best_model)
             progress = loop.run()
         finally:
             checkpointer.close()
@@ -199,12 +203,11 @@ class _Session:
 
         return commit
 
-    def _watchers(self, owner: Ownership, plan: Plan, backend: Backend, meta: Json, step: int) -> tuple[Watcher, ...]:
+    def _watchers(self, owner: Ownership, plan: Plan, step: int) -> tuple[Watcher, ...]:
         settings, per_epoch = self.settings, plan.steps_per_epoch
         return (
             StatusObserver(owner, plan, show=self.show),
             CollapseObserver(self.experiment.task.build().watch),
-            BestModelObserver(owner, backend, meta),
             LogObserver(steps_per_epoch=per_epoch),
             TensorBoardObserver(self.folder, step=step, log_interval=settings.log_interval),
             PlotObserver(owner, settings, steps_per_epoch=per_epoch),
@@ -225,7 +228,7 @@ class _Session:
         write_outcome(self.folder, owner.generation, {"exit_code": 0, "kind": "finished", "text": "", "time": time.time()})
 
 
-def _begin(loop: Loop, base: Base | None) -> None:
+def _begin(loop: Loop, base: Base | None, best_model: BestModelObserver) -> None:
     """Put the loop where the run stands. Raises: ExperimentError: another run's checkpoint does not fit."""
     if base is None:
         return
@@ -238,6 +241,7 @@ def _begin(loop: Loop, base: Base | None) -> None:
             do="use the experiment of that checkpoint's run, under another --name",
         ) from error
     if base.pointer is not None:
+        best_model.begin(loop.state(), base.progress)
         return
     if loop.plan.total_steps < base.progress.step:
         raise UsageError(
@@ -245,6 +249,7 @@ def _begin(loop: Loop, base: Base | None) -> None:
             expected=f"{-(-base.progress.step // loop.plan.steps_per_epoch)} epochs at least",
             do="give more --num-epochs, under another --name",
         )
+    best_model.begin(loop.state(), base.progress)
     # The parent's own folder may go: this run's first commit is its copy.
     loop.checkpointer.commit_now(base.progress.step, loop.state(), loop.meta())
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from triform.errors import DataError
 from triform.report.atomic import replace_bytes
 from triform.report.axes import fit_axis
 from triform.report.histogram_svg import checked_bins
-from triform.report.panels import Curves, Histogram
+from triform.report.panels import Curves, Histogram, Panel, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,9 @@ WIDTH, HEIGHT = 5.6, 3.4
 
 BINS = 51
 """Odd, so that a value that is always the same has a bar in the middle."""
+
+LOG_CURVES_FROM = 10.0
+"""Curves are drawn on a log axis where the greatest value is so many times the least: labels within a decade can't be read."""
 
 LOG_FROM = 100.0
 """Counts are drawn on a log axis where the greatest is so many times the least: a rare large loss would be less than a pixel high."""
@@ -117,6 +121,20 @@ def draw_scatter(path: Path, points: ArrayLike, groups: Sequence[str], title: st
     _save(path, figure)
 
 
+def draw_panels(folder: Path, panels: Sequence[Panel]) -> None:
+    """Draw each distribution and each map of embeddings among `panels` into a PNG in `folder`, named after its title: "Embedding of
+    test, t-SNE" is `embedding_of_test_t_sne.png`.
+
+    Raises: as `draw_histogram` and `draw_scatter`.
+    """
+    for panel in panels:
+        path = folder / f"{re.sub(r'[^a-z0-9]+', '_', panel.title.lower()).strip('_')}.png"
+        if isinstance(panel, Histogram):
+            draw_histogram(path, panel)
+        elif isinstance(panel, Scatter):
+            draw_scatter(path, panel.points, panel.groups, panel.title)
+
+
 def _grid(count: int, *, size: float = 1.0) -> tuple["Figure", list["Axes"]]:
     """A figure that pyplot doesn't know, so that nothing has to be closed, with `count` charts in rows of `COLUMNS`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -136,16 +154,23 @@ def _save(path: Path, figure: "Figure") -> None:
 
 
 def _draw(axes: "Axes", panel: Curves) -> None:
+    log_y = panel.log_y and _spans_decades(panel)
     for index, series in enumerate(panel.series):
         steps, values = np.asarray(series.steps, dtype=np.float64), np.asarray(series.values, dtype=np.float64)
         shown = np.where(np.isfinite(values) & ((values > 0) | (not panel.log_y)), values, np.nan)
         marker = "." if len(steps) <= 60 else ""
         axes.plot(steps, shown, label=_literal(series.name), color=COLOURS[index % len(COLOURS)], linewidth=1.4, marker=marker)
-    if panel.log_y:
+    if log_y:
         axes.set_yscale("log")
     _dress(axes, panel.title, panel.x_label, panel.y_label)
     if panel.series:
         axes.legend(fontsize=8, frameon=False)
+
+
+def _spans_decades(panel: Curves) -> bool:
+    values = np.concatenate([np.zeros(0), *(np.asarray(series.values, dtype=np.float64) for series in panel.series)])
+    shown = values[np.isfinite(values) & (values > 0)]
+    return bool(shown.size and shown.max() >= LOG_CURVES_FROM * shown.min())
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -167,7 +192,7 @@ def _dress(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
     axes.set_title(_literal(title), fontsize=10, loc="left")
     axes.set_xlabel(_literal(x_label), fontsize=8)
     axes.set_ylabel(_literal(y_label), fontsize=8)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     axes.set_axisbelow(True)
     axes.grid(color="#e6e9ed", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -36,7 +36,7 @@ class Training:
     num_epochs: Annotated[int, Gt(0)] = 100
     """Passes over the training split."""
     batch_size: Annotated[int, Gt(0)] = 32
-    """Samples of an optimizer step."""
+    """Samples of a batch."""
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     """AdamW's rate at its highest, per step."""
     weight_decay: NonNegative = 1e-4

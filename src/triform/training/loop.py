@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from triform.errors import Diverged, Stopped
+from triform.errors import DataError, Diverged, Stopped
 from triform.training.backend import Arrays, Backend
 from triform.training.checkpoint import Checkpointer
 from triform.training.config import Training
@@ -131,6 +131,12 @@ class Loop:
         metrics = self.plan.validate()
         self._require_finite(metrics, step - 1)
         self.plan.record(step, "val", metrics)
+        if self.plan.monitor not in metrics:
+            raise DataError(
+                f"The val split gives no {self.plan.monitor}, only {', '.join(metrics)}",
+                expected="the metric that picks the best model",
+                do="prepare more for val (eer needs two subjects), or set training.monitor to another metric, under a new run name",
+            )
         value, higher = metrics[self.plan.monitor], self.plan.higher_is_better
         best = self.progress.best.after(value, step, min_delta=settings.min_delta, higher_is_better=higher)
         ranked = sorted([*self.leaders, (value, step)], key=lambda leader: (-leader[0] if higher else leader[0], leader[1]))

@@ -129,7 +129,52 @@ def test_unknown_subjects_are_refused_in_a_closed_set(raw, settings_for) -> None
         plan(settings_for(raw.write(), protocol="closed_set"))
 
 
-@pytest.mark.parametrize(("mirror", "named"), [(np.zeros(36, int), "36 numbers"), (np.arange(5), "5 numbers"), (np.ones(36), "float64")])
+@pytest.mark.parametrize(
+    ("mirror", "named"),
+    [(np.zeros(36, int), "36 numbers"), (np.arange(5), "5 numbers"), (np.ones(36), "float64"), (np.array(3), "1 numbers")],
+)
 def test_a_mirror_that_is_none(raw, settings_for, mirror, named: str) -> None:
     with pytest.raises(DataError, match=named):
         plan(settings_for(raw.shared(mirror=mirror).write()))
+
+
+def test_things_of_another_kind_under_the_names_of_arrays(raw, settings_for) -> None:
+    raw.arrays["train"]["subject_0000/mesh_000000/coordinates/inside"] = raw.arrays["train"].pop("subject_0000/mesh_000000/coordinates")
+    with pytest.raises(DataError, match="has no subject_0000/mesh_000000/coordinates"):
+        plan(settings_for(raw.write()))
+    raw.arrays["train"]["subject_0000/mesh_000000"] = raw.arrays["train"].pop("subject_0000/mesh_000000/coordinates/inside")
+    with pytest.raises(DataError, match="has no subject_0000/mesh_000000/coordinates"):
+        plan(settings_for(raw.write()))
+    raw.arrays["train"]["subject_0000/mesh_000000/coordinates"] = raw.arrays["train"].pop("subject_0000/mesh_000000")
+    raw.arrays["train"]["subject_0000/mesh_000000/normals/inside"] = np.zeros(3)
+    raw.arrays["train"]["subject_0000/mesh_000000/faces/inside"] = np.zeros(3)
+    with open_hdf5_meshes(raw.write()) as read:
+        arrays = read(list_hdf5_meshes(raw.path).meshes[0])
+    assert arrays.normals is None
+    assert arrays.faces.shape == (50, 3)
+
+
+@pytest.mark.parametrize("shared", ["faces", "mirror"])
+def test_a_subject_called_as_what_all_share(raw, settings_for, shared: str) -> None:
+    del raw.arrays["train"][shared]
+    for sample in raw.samples["train"][:3]:
+        name = f"{sample['subject_id']}/{sample['mesh_id']}/coordinates"
+        sample["subject_id"] = shared
+        raw.arrays["train"][f"{shared}/{sample['mesh_id']}/coordinates"] = raw.arrays["train"].pop(name)
+    with pytest.raises(DataError, match=f'"{shared}" a subject.*rename'):
+        plan(settings_for(raw.write()))
+
+
+@pytest.mark.parametrize("id_", ["subject_id", "mesh_id"])
+def test_a_name_that_no_file_can_hold(raw, id_: str) -> None:
+    raw.samples["train"][0][id_] = "broken \ud800"
+    with pytest.raises(DataError, match=r"train_metadata.json names .*broken \\ud800"):
+        list_hdf5_meshes(raw.write())
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_open_set_in_which_none_can_be_recognised(raw, settings_for, split: str) -> None:
+    subjects = {sample["subject_id"]: sample for sample in raw.samples[split]}
+    raw.samples[split] = list(subjects.values())
+    with pytest.raises(DataError, match=f"No subject in {split} has two meshes"):
+        plan(settings_for(raw.write()))

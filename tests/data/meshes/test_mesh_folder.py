@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -125,6 +126,13 @@ def test_what_can_not_be_dealt_or_listed(tmp_path: Path) -> None:
     (twice / "s00" / "m0.obj").touch()
     with pytest.raises(DataError, match=r"m0.obj and s00/m0.ply"):
         list_them(twice)
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    folder = empty(tmp_path, num_subjects=3, num_meshes=1)
+    (folder / "s00" / os.fsdecode(b"caf\xe9.ply")).touch()
+    with pytest.raises(DataError, match=r"caf\\udce9.ply.*UTF-8.*rename"):
+        list_them(folder)
 
 
 def test_without_trimesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

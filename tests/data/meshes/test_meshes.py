@@ -78,3 +78,24 @@ def test_what_is_not_prepared(raw, settings_for) -> None:
     (folder / "val_data.h5").unlink()
     with pytest.raises(DataError, match=r"val_data.h5 does not exist"):
         load_meshes(folder, "val")
+
+
+def test_files_that_another_preparation_replaced(raw, settings_for) -> None:
+    settings = {"registered": False, "prepared_dir": str(raw.path.with_name("shared"))}
+    folder = prepare(settings_for(raw.write(), **settings)).prepared_dir
+    meshes, open_already = load_meshes(folder, "val"), load_meshes(folder, "val")
+    expected = open_already.read([0])[0]
+    prepare(settings_for(raw.path, split_seed=1, **settings))
+    np.testing.assert_array_equal(open_already.read([0])[0], expected)
+    with pytest.raises(DataError, match="replaced while it was in use"):
+        meshes.read([0])
+
+
+def test_all_splits_know_the_first_training_mesh_where_there_are_faces(raw, settings_for) -> None:
+    folder = prepare(settings_for(raw.write())).prepared_dir
+    first = load_meshes(folder, "train").read([0])[0][0]
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(load_meshes(folder, split).template, first)
+    for arrays in raw.arrays.values():
+        del arrays["faces"]
+    assert load_meshes(prepare(settings_for(raw.write())).prepared_dir, "val").template is None

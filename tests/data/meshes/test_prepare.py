@@ -273,8 +273,56 @@ def test_scans_of_many_sizes(raw, settings_for) -> None:
     with pytest.raises(DataError, match=r"subject_0001/mesh_000001 has 25 vertices, subject_0000/mesh_000000 has 36"):
         prepare(settings_for(raw.write()))
     assert prepare(settings_for(raw.path, registered=False)).num_samples == 18
-    with pytest.raises(DataError, match="25 vertices, fewer than 30"):
+    with pytest.raises(DataError, match="25 vertices, fewer than num_vertices 30"):
         prepare(settings_for(raw.path, registered=False, num_vertices=30))
+
+
+def test_a_small_first_scan_is_one_bad_scan(raw, settings_for) -> None:
+    del raw.arrays["train"]["faces"]
+    name = "subject_0000/mesh_000000/coordinates"
+    raw.arrays["train"][name] = raw.arrays["train"][name][:10]
+    manifest = prepare(settings_for(raw.write(), registered=False, max_quarantine_fraction=0.1))
+    assert [(bad.name, bad.reason) for bad in manifest.quarantined] == [
+        ("subject_0000/mesh_000000", "10 vertices, fewer than num_vertices 20")
+    ]
+
+
+def test_slashes_in_names(raw, settings_for, tmp_path: Path) -> None:
+    for sample in raw.samples["train"][:3]:
+        name = f"{sample['subject_id']}/{sample['mesh_id']}/coordinates"
+        sample |= {"subject_id": "Grüße/人", "mesh_id": f"a/{sample['mesh_id']}"}
+        raw.arrays["train"][f"{sample['subject_id']}/{sample['mesh_id']}/coordinates"] = raw.arrays["train"].pop(name)
+    first = prepare(settings_for(raw.write()))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in [*first.prepared_dir.glob("*_metadata.json"), *first.prepared_dir.glob("*.h5")]:
+        shutil.copy(path, copy)
+    again = prepare(settings_for(copy, num_vertices=0))
+    assert [(mesh.name, mesh.subject) for mesh in again.meshes] == [(mesh.name, mesh.subject) for mesh in first.meshes]
+
+
+def test_triangles_of_fractions(raw, settings_for) -> None:
+    raw.arrays["train"]["subject_0000/mesh_000001/faces"] = np.zeros((4, 3), np.float32)
+    with pytest.raises(DataError, match="mesh_000001: faces are no triangles of 36 vertices"):
+        prepare(settings_for(raw.write()))
+
+
+def test_back_to_other_settings_after_a_kill_before_the_manifest(raw, settings_for, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(raw.path.with_name("one folder"))
+    for arrays in raw.arrays.values():  # what all share would tell the files apart
+        del arrays["faces"], arrays["mirror"]
+    expected = content(prepare(settings_for(raw.write(), prepared_dir=folder)).prepared_dir)
+
+    def killed(prepared_dir: Path, *rest: object) -> None:
+        files.write_data_files(prepared_dir, *rest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "write_data_files", killed)
+        prepare(settings_for(raw.path, prepared_dir=folder, num_vertices=12))
+    with pytest.raises(DataError, match="triform prepare"):
+        load_meshes(folder, "train")
+    assert content(prepare(settings_for(raw.path, prepared_dir=folder)).prepared_dir) == expected
 
 
 def test_a_list_of_vertices(raw, settings_for, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_wrong_requests(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ICT.exists(), reason="needs the shared data")
 def test_the_real_model(tmp_path: Path) -> None:
-    write_face_folder(tmp_path / "faces", model=ICT, num_subjects=5, num_expressions=1)
+    write_face_folder(tmp_path / "faces", model=ICT, num_subjects=5, num_expressions=2)
     manifest = prepare(MeshHdf5(data_dir=str(tmp_path / "faces"), unit="cm"))
     meshes = load_meshes(manifest.prepared_dir, "train")
     assert (meshes.num_vertices, meshes.num_classes) == (1723, 3)

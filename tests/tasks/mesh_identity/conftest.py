@@ -45,6 +45,7 @@ class FewMeshes:
         known = self.closed or self.split == "train"
         self.labels = self.subjects.copy() if known else np.full(len(self.subjects), -1)
         self.digest = f"data set {next(_number)}"
+        self.template = None if self.faces is None else self.coordinates[0]
         self.facts = {"num_vertices": self.num_vertices, "num_classes": self.num_classes}
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

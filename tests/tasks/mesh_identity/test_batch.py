@@ -216,6 +216,15 @@ def test_the_mesh_graph_follows_the_edges_and_is_the_same_for_all(few_meshes) ->
     assert np.abs(graph[0] - np.arange(24)[:, None]).max() <= 8
 
 
+def test_the_mesh_graph_is_the_same_in_training_and_validation(few_meshes) -> None:
+    strip = np.array([[i, i + 1, i + 2] for i in range(22)], np.int32)
+    train, val = few_meshes(faces=strip), few_meshes("val", faces=strip, seed=1)
+    val.digest, val.template = train.digest, train.template
+    config = replace(STILL, layers=(EdgeLayer(width=4, graph="mesh"),))
+    graphs_of = [make_batch(config, data, INDICES, seed=0, epoch=None)["mesh_0"][0] for data in (train, val)]
+    np.testing.assert_array_equal(*graphs_of)
+
+
 def test_random_mining_brings_its_draws(few_meshes) -> None:
     config = replace(STILL, triplets=Triplets(mining="random"))
     drawn = make_batch(config, few_meshes(), INDICES, seed=0, epoch=0)["draw"]

@@ -226,3 +226,20 @@ def test_saliency_finds_the_vertex_that_the_embedding_looks_at(few_meshes) -> No
     assert np.median(values) < values[watched] / 2
     assert cover(coordinates, num_patches=3, fraction=0.1).any(0).all()
     assert cover(coordinates, num_patches=99, fraction=0.01).sum() == 60
+
+
+def test_removed_patches_are_as_large_as_those_of_the_augmentation(open_splits, vertices) -> None:
+    values = []
+    for fraction in (0.05, 0.4):
+        config = replace(CONFIG, augmentation=MeshAugmentation(patch_fraction=fraction))
+        values.append(evaluate(config, open_splits, vertices, batch_size=7, seed=0).exhibits[0].values)
+    assert values[1].mean() > values[0].mean()
+
+
+@pytest.mark.parametrize("spread", [0, 1e-30])
+def test_a_collapsed_embedding_has_a_map_too(spread: float) -> None:
+    noise = np.random.default_rng(0).normal(size=(15, 8))
+    maps, note = embedding_maps(np.asarray(np.eye(8)[:1] * (1 - spread) + spread * noise, np.float32), seed=0)
+    assert list(maps) == ["PCA"]
+    assert np.abs(maps["PCA"]).max() < 1e-6
+    assert note == "t-SNE and UMAP left out: all embeddings are the same."

@@ -211,3 +211,14 @@ def test_products_in_half_precision_leave_weights_and_results_in_float32():
     assert rounded.dtype == mx.float32
     assert all(value.dtype == mx.float32 for _, value in tree_flatten(net.parameters()))
     assert 1e-5 < np.abs(np.array(rounded) - exact).max() < 0.1
+
+
+def test_edges_that_cancel_have_no_variance_rather_than_less() -> None:
+    layer = EdgeConv((16, 12))
+    weight = normal(16, 12).astype(np.float32)
+    weight[:, 6:] = 0
+    layer.linear.weight = mx.array(weight)
+    loops = np.tile(np.arange(200)[:, None], (2, 1, 8)).astype(np.int32)
+    found = layer.train()(mx.array((100 * normal(2, 200, 6)).astype(np.float32)), mx.array(loops))
+    assert np.isfinite(np.array(found)).all()
+    assert np.array(layer.norm.running_var).min() >= 0.9

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from triform.errors import Diverged, ExperimentError
@@ -174,3 +175,10 @@ def test_a_profile_tells_the_parts_apart() -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         IdentityNet(SMALL, 3)(batch_of())
     assert {"knn", "edge_conv", "point", "head"} <= {event.key for event in profile.key_averages()}
+
+
+def test_more_neighbours_than_edge_conv_counts_are_refused_beforehand() -> None:
+    settings = TypeAdapter(MeshIdentity)
+    assert settings.validate_python({"k": 255}).k == 255
+    with pytest.raises(ValidationError, match="255"):
+        settings.validate_python({"k": 256})

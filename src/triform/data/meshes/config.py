@@ -59,7 +59,8 @@ class MeshSettings(MeshRecipe):
         if self.prepared_dir:
             return Path(os.path.abspath(Path(self.prepared_dir).expanduser()))  # noqa: PTH100
         raw = self.raw_folder()
-        return raw.with_name(f"{raw.name}.prepared-{self.num_vertices or 'all'}{'' if self.registered else '-unregistered'}")
+        special = ("" if self.registered else "-unregistered") + ("" if self.protocol == "open_set" else "-closed_set")
+        return raw.with_name(f"{raw.name}.prepared-{self.num_vertices or 'all'}{special}")
 
     def raw_meshes(self) -> "RawMeshes":
         """List the raw meshes, in HDF5 files where the data set says nothing else. Raises: DataError, UsageError."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from triform.data.meshes.raw_meshes import MeshArrays, RawMesh, RawMeshes, Read, check_labels
+from triform.data.meshes.raw_meshes import MeshArrays, RawMesh, RawMeshes, Read, check_labels, is_text
 from triform.data.quarantine import BadFile
 from triform.data.split import SPLITS, Split
 from triform.errors import DataError
@@ -102,6 +102,8 @@ def _as_mesh(sample: Any, split: Split, root: Path) -> RawMesh:
         )
     subject, mesh = _spelled(sample["subject_id"], "subject_{:04d}"), _spelled(sample["mesh_id"], "mesh_{:06d}")
     name = f"{subject}/{mesh}"
+    if not is_text(name):
+        raise DataError(f"{metadata_path(root, split)} names {name!a}", expected="names that UTF-8 can hold", do="correct the file")
     return RawMesh(name, subject, sample["label"], split, f"{data_path(root, split).name}:{name}")
 
 
@@ -113,7 +115,7 @@ def _spelled(given: Any, pattern: str) -> str:
 def _shape_of(file: Any, mesh: RawMesh) -> tuple[int, ...]:
     """The shape of a mesh's coordinates, once they and the normals are known to be there and to agree."""
     group = file.get(mesh.name)
-    coordinates = None if group is None else group.get("coordinates")
+    coordinates = _dataset(group, "coordinates")
     if coordinates is None:
         what = mesh.name if group is None else f"{mesh.name}/coordinates"
         raise DataError(
@@ -123,7 +125,7 @@ def _shape_of(file: Any, mesh: RawMesh) -> tuple[int, ...]:
     if len(shape) != 2 or shape[1] != 3 or shape[0] == 0 or coordinates.dtype not in _DTYPES:
         got = f"{mesh.name}/coordinates in {file.filename} is {coordinates.dtype} {shape}"
         raise DataError(got, expected="float32 or float64 (num_vertices, 3)", do="export the meshes again")
-    normals = group.get("normals")
+    normals = _dataset(group, "normals")
     if normals is not None and (tuple(normals.shape) != shape or normals.dtype not in _DTYPES):
         raise DataError(
             f"{mesh.name} in {file.filename} has coordinates {shape} and normals {normals.dtype} {tuple(normals.shape)}",
@@ -131,6 +133,12 @@ def _shape_of(file: Any, mesh: RawMesh) -> tuple[int, ...]:
             do="export the meshes again, or leave the normals out",
         )
     return shape
+
+
+def _dataset(group: Any, name: str) -> Any:
+    """A dataset of a group; None where either is missing or of another kind."""
+    found = group.get(name) if hasattr(group, "get") else None
+    return found if hasattr(found, "shape") else None
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]], *, same_shape: bool) -> None:
@@ -145,25 +153,29 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], *, same_shape: bool) -> No
 
 
 def _root_array(file: Any, name: str) -> Any:
-    dataset = file.get(name)
-    if dataset is None or not hasattr(dataset, "shape"):
+    dataset = _dataset(file, name)
+    if dataset is None:
         return None
     array = np.asarray(dataset[()])
     if array.dtype.kind not in "iu" or (name == "faces" and (array.ndim != 2 or array.shape[1] != 3)):
-        raise DataError(f"{name} in {file.filename} is {array.dtype} {array.shape}", expected="integers, for faces (num_faces, 3)")
+        raise DataError(
+            f"{name} in {file.filename} is {array.dtype} {array.shape}",
+            expected="integers, for faces (num_faces, 3)",
+            do=f"export {name} again, or leave them out",
+        )
     return array
 
 
 def _read(file: Any, mesh: RawMesh, faces: Any) -> MeshArrays:
     try:
-        group = file[mesh.name]
-        coordinates = group["coordinates"][()]
-        normals = group["normals"][()] if "normals" in group else None
-        faces = group["faces"][()] if "faces" in group else faces
-    except KeyError:
-        raise BadFile("is not there any more") from None
+        group = file.get(mesh.name)
+        found = (_dataset(group, name) for name in ("coordinates", "normals", "faces"))
+        coordinates, normals, own_faces = (None if dataset is None else dataset[()] for dataset in found)
     except (OSError, RuntimeError) as error:
         raise BadFile(f"can't be read: {error}") from error
+    if coordinates is None:
+        raise BadFile("is not there any more")
+    faces = faces if own_faces is None else own_faces
     content = hashlib.sha256()
     for array in (coordinates, normals, faces):
         content.update(b"-" if array is None else f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())

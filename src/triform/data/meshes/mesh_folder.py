@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
-from triform.data.meshes.raw_meshes import MeshArrays, Protocol, RawMesh, RawMeshes
+from triform.data.meshes.raw_meshes import MeshArrays, Protocol, RawMesh, RawMeshes, is_text
 from triform.data.quarantine import BadFile
 from triform.data.split import SPLITS, Split
 from triform.errors import DataError, UsageError
@@ -105,6 +105,8 @@ def _members(root: Path) -> dict[str, str]:
         if path.suffix.lower() not in _SUFFIXES or path.name.startswith(".") or subject.startswith("."):
             continue
         name, member = f"{subject}/{path.stem}", f"{subject}/{path.name}"
+        if not is_text(name):
+            raise DataError(f"{root} holds {member!a}", expected="file names in UTF-8", do="rename the file or its folder")
         if name in members:
             raise DataError(f"{root} holds {members[name]} and {member}", expected="one file a mesh", do="remove or rename one")
         members[name] = member

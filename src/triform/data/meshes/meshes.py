@@ -40,12 +40,16 @@ class Meshes:
     faces: Int32[np.ndarray, "face 3"] | None
     mirror: Int32[np.ndarray, " vertex"] | None
     """Which vertex mirrors which."""
+    template: Float32[np.ndarray, "vertex 3"] | None
+    """Coordinates of the first training mesh, in every split, where there are faces: they measure their edges for all meshes."""
     registered: bool
     up_axis: str
     unit: str
     digest: str
     """Of the whole data set: that of its manifest."""
     _path: Path
+    _stamp: tuple[int, int]
+    """Which file it was when it was verified."""
     _cached: Pair | None
     _local: threading.local = field(default_factory=threading.local)
 
@@ -61,7 +65,7 @@ class Meshes:
             return np.take(self._cached[0], chosen, axis=0), np.take(self._cached[1], chosen, axis=0)
         coordinates, normals = (np.empty((len(chosen), self.num_vertices, 3), np.float32) for _ in range(2))
         for place, index in enumerate(chosen):
-            coordinates[place], normals[place] = _arrays_of(self._handle(), self.names[index])
+            coordinates[place], normals[place] = _arrays_of(self._handle(), self.names[index], self.num_vertices)
         return coordinates, normals
 
     def close(self) -> None:
@@ -72,7 +76,10 @@ class Meshes:
 
     def _handle(self) -> Any:
         if not hasattr(self._local, "handle"):
-            self._local.handle = open_hdf5(self._path)
+            file = open_hdf5(self._path)
+            if _stamp(self._path) != self._stamp:  # another preparation, whose meshes may have the same names
+                raise _unusable(file, "it was replaced while it was in use")
+            self._local.handle = file
         return self._local.handle
 
 
@@ -92,9 +99,11 @@ def load_meshes(prepared_dir: Path | str, split: Split, *, cache: bool = False, 
     records = manifest.of_split(split)
     path = data_path(folder, split)
     with open_hdf5(path) as file:
+        stamp = _stamp(path)
         faces, mirror = _shared(file, manifest)
         cached = _read_all(file, records, manifest.num_vertices, cache=cache, verify=verify) if cache or verify else None
-    return _meshes(manifest, records, faces=faces, mirror=mirror, path=path, cached=cached)
+    template = None if faces is None else _first_mesh(folder, manifest)
+    return _meshes(manifest, records, faces=faces, mirror=mirror, template=template, path=path, stamp=stamp, cached=cached)
 
 
 def _meshes(manifest: MeshManifest, records: tuple[MeshRecord, ...], **arrays: Any) -> Meshes:
@@ -115,7 +124,9 @@ def _meshes(manifest: MeshManifest, records: tuple[MeshRecord, ...], **arrays: A
         digest=manifest.digest,
         faces=arrays["faces"],
         mirror=arrays["mirror"],
+        template=arrays["template"],
         _path=arrays["path"],
+        _stamp=arrays["stamp"],
         _cached=arrays["cached"],
     )
 
@@ -128,22 +139,38 @@ def _shared(file: Any, manifest: MeshManifest) -> tuple[Any, Any]:
     return faces, mirror
 
 
+def _first_mesh(folder: Path, manifest: MeshManifest) -> Float32[np.ndarray, "vertex 3"]:
+    record = manifest.of_split("train")[0]
+    with open_hdf5(data_path(folder, "train")) as file:
+        found = _read_all(file, (record,), manifest.num_vertices, cache=True, verify=True)
+    assert found is not None
+    return np.asarray(found[0][0])
+
+
 def _read_all(file: Any, records: tuple[MeshRecord, ...], num_vertices: int, *, cache: bool, verify: bool) -> Pair | None:
     shape = (len(records) if cache else 1, num_vertices, 3)
     coordinates, normals = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for i, record in enumerate(records):
         place = i if cache else 0
-        coordinates[place], normals[place] = _arrays_of(file, record.name)
+        coordinates[place], normals[place] = _arrays_of(file, record.name, num_vertices)
         if verify and sha256_of(coordinates[place], normals[place]) != record.sha256:
             raise _unusable(file, f"{record.name} is not what was prepared")
     return (coordinates, normals) if cache else None
 
 
-def _arrays_of(file: Any, name: str) -> Any:
+def _arrays_of(file: Any, name: str, num_vertices: int) -> Any:
     try:
-        return read_arrays(file, name)
+        found = read_arrays(file, name)
     except (KeyError, OSError, RuntimeError) as error:
         raise _unusable(file, f"{name}: {error}") from error
+    if any(array.shape != (num_vertices, 3) for array in found):
+        raise _unusable(file, f"{name} is not what was prepared")
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _unusable(file: Any, reason: str) -> DataError:

@@ -11,7 +11,16 @@ from triform.data.manifest import MANIFEST_NAME, digest_of, read_object
 from triform.data.meshes.config import MeshRecipe, MeshSettings
 from triform.data.meshes.indices import read_indices
 from triform.data.meshes.manifest import recipe_of
-from triform.data.meshes.raw_meshes import MeshArrays, RawMesh, RawMeshes, SourceKind, check_protocol, open_raw_meshes, raw_mirror
+from triform.data.meshes.raw_meshes import (
+    MeshArrays,
+    RawMesh,
+    RawMeshes,
+    SourceKind,
+    check_names,
+    check_protocol,
+    open_raw_meshes,
+    raw_mirror,
+)
 from triform.data.meshes.sampled_mesh import STEP_VERSION, check_raw
 from triform.data.meshes.template import Template, make_template, template_from_npz
 from triform.data.quarantine import BadFile
@@ -76,6 +85,7 @@ def plan(settings: MeshSettings, source: RawMeshes | None = None) -> MeshPlan:
         DiskFull, UsageError.
     """
     found = source or settings.raw_meshes()
+    check_names(found.meshes)
     check_protocol(found.meshes, settings.protocol)
     recipe = recipe_of(settings)
     template = _template(settings, recipe, found)

@@ -89,7 +89,7 @@ def read_arrays(file: Any, name: str) -> Arrays:
 
 def metadata_bytes(records: Iterable[MeshRecord]) -> bytes:
     """The content of `{split}_metadata.json`."""
-    samples = [{"subject_id": r.subject, "mesh_id": r.name.split("/", 1)[1], "label": r.label} for r in records]
+    samples = [{"subject_id": r.subject, "mesh_id": r.name[len(r.subject) + 1 :], "label": r.label} for r in records]
     return (json.dumps({"samples": samples}, indent=1) + "\n").encode()
 
 

@@ -1,5 +1,6 @@
 """What raw meshes there are, before any is read: names, subjects, splits; and the rules these must keep."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -81,6 +82,22 @@ def raw_mirror(root: Path, kind: SourceKind) -> Int[np.ndarray, " vertex"] | Non
     return read_indices(path, what="mirror") if path.exists() else None
 
 
+def is_text(name: str) -> bool:
+    """Whether HDF5 and JSON can hold a name: file names that are no UTF-8, and broken escapes in JSON, they can't."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def check_names(meshes: Iterable[RawMesh]) -> None:
+    """Raises: DataError: a subject is called as what lies beside the subjects in a prepared file."""
+    for mesh in meshes:
+        if (first := mesh.subject.split("/")[0]) in ("faces", "mirror"):
+            raise DataError(
+                f'{mesh.member} makes "{first}" a subject, which is the name of what all meshes share',
+                expected="subjects that are called otherwise",
+                do="rename the subject",
+            )
+
+
 def check_labels(meshes: Iterable[RawMesh]) -> None:
     """Raises: DataError: a mesh is listed twice, a subject has two labels, or a label two subjects, in any of the splits."""
     seen: dict[str, RawMesh] = {}
@@ -105,10 +122,12 @@ def check_labels(meshes: Iterable[RawMesh]) -> None:
 
 
 def check_protocol(meshes: Iterable[RawMesh], protocol: Protocol) -> None:
-    """Raises: DataError: a split is empty, open_set with a subject in two splits, or closed_set with one that training lacks."""
-    subjects: dict[Split, set[str]] = {split: set() for split in SPLITS}
+    """Raises: DataError: a split is empty, open_set with a subject in two splits or without a second mesh of any to measure by, or
+    closed_set with a subject that training lacks."""
+    counts: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
     for mesh in meshes:
-        subjects[mesh.split].add(mesh.subject)
+        counts[mesh.split][mesh.subject] += 1
+    subjects = {split: set(counts[split]) for split in SPLITS}
     for split in SPLITS:
         if not subjects[split]:
             raise DataError(f"There is no usable mesh in {split}", expected="meshes in train, val and test", do="correct the metadata")
@@ -119,6 +138,13 @@ def check_protocol(meshes: Iterable[RawMesh], protocol: Protocol) -> None:
                 f"{one} and {other} share {_listed(shared)}",
                 expected="other subjects in each split, as protocol open_set says",
                 do="move all meshes of a subject to one split, or set protocol to closed_set",
+            )
+    for split in ("val", "test") if protocol == "open_set" else ():
+        if max(counts[split].values()) < 2:
+            raise DataError(
+                f"No subject in {split} has two meshes, so none can be recognised by another",
+                expected="two meshes of a subject at least, as protocol open_set says",
+                do="add meshes, or move subjects between the splits",
             )
     for split in ("val", "test") if protocol == "closed_set" else ():
         if unknown := sorted(subjects[split] - subjects["train"]):

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
@@ -85,19 +86,21 @@ def check_raw(raw: MeshArrays) -> None:
     if raw.normals is not None and not np.isfinite(raw.normals).all():
         raise BadFile(f"{int((~np.isfinite(raw.normals)).any(axis=1).sum())} normals are not finite")
     faces = raw.faces
-    if faces is not None and (faces.ndim != 2 or faces.shape[1] != 3 or (len(faces) and not _names_vertices(faces, len(coordinates)))):
+    if faces is not None and not _are_triangles(faces, len(coordinates)):
         raise BadFile(f"faces are no triangles of {len(coordinates)} vertices")
 
 
-def _names_vertices(faces: Int[np.ndarray, "face 3"], num_vertices: int) -> bool:
-    return bool(faces.min() >= 0 and faces.max() < num_vertices)
+def _are_triangles(faces: np.ndarray[Any, Any], num_vertices: int) -> bool:
+    if faces.dtype.kind not in "iu" or faces.ndim != 2 or faces.shape[1] != 3:
+        return False
+    return not len(faces) or bool(faces.min() >= 0 and faces.max() < num_vertices)
 
 
 def _refuse_other_topology(raw: MeshArrays, template: Template, recipe: MeshRecipe) -> None:
     num_vertices = len(raw.coordinates)
     if not recipe.registered:
         if num_vertices < template.num_vertices:
-            raise BadFile(f"{num_vertices} vertices, fewer than {template.num_vertices}")
+            raise BadFile(f"{num_vertices} vertices, fewer than num_vertices {template.num_vertices}")
         return
     if num_vertices != template.num_source_vertices:
         raise BadFile(f"{num_vertices} vertices, where the first mesh has {template.num_source_vertices}")

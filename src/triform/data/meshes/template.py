@@ -63,16 +63,16 @@ def make_template(
     """
     num_source = len(raw.coordinates)
     num_vertices = recipe.num_vertices or (num_source if indices is None else len(indices))
+    if not recipe.registered:
+        if indices is not None:
+            raise DataError("vertex_indices need registered meshes", do="leave vertex_indices out, or set registered to true")
+        return Template(num_source, num_vertices)
     if num_vertices > num_source:
         raise DataError(
             f"The meshes have {num_source} vertices, fewer than num_vertices {num_vertices}",
             expected="meshes of at least as many vertices",
             do=f"set num_vertices to {num_source} or less (0: all)",
         )
-    if not recipe.registered:
-        if indices is not None:
-            raise DataError("vertex_indices need registered meshes", do="leave vertex_indices out, or set registered to true")
-        return Template(num_source, num_vertices)
     mirror = None if mirror is None else _checked_mirror(mirror, num_source)
     source_faces = None if raw.faces is None else np.asarray(raw.faces, np.int32)
     if indices is None and num_vertices == num_source:
@@ -96,9 +96,9 @@ def _checked(indices: Int64[np.ndarray, " index"], num_vertices: int, num_source
 
 
 def _checked_mirror(mirror: Int[np.ndarray, " vertex"], num_source: int) -> Int[np.ndarray, " vertex"]:
-    if len(mirror) != num_source or not is_involution(mirror):
+    if mirror.shape != (num_source,) or not is_involution(mirror):
         raise DataError(
-            f"The list of mirrored vertices has {len(mirror)} numbers, of which not each leads back to where it came from",
+            f"The list of mirrored vertices has {mirror.size} numbers, of which not each leads back to where it came from",
             expected=f"for each of {num_source} vertices the one that mirrors it",
             do="correct mirror_indices or the data's own list",
         )

@@ -99,7 +99,7 @@ class MeshIdentity:
     kind: Literal["mesh_identity"] = "mesh_identity"
     features: Literal["coordinates", "coordinates_normals"] = "coordinates_normals"
     """What a vertex brings: its place, or its place and normal."""
-    k: Annotated[int, Ge(2)] = 20
+    k: Annotated[int, Interval(ge=2, le=255)] = 20
     """Neighbours of a vertex, itself among them."""
     layers: Annotated[tuple[EdgeLayer, ...], MinLen(1)] = (
         EdgeLayer(width=64, graph="spatial"),

@@ -10,12 +10,18 @@ from jaxtyping import Float, Float32
 Rows = Float[np.ndarray, "mesh value"]
 Plane = Float32[np.ndarray, "mesh 2"]
 
+_ONE_POINT = 1e-6
+"""Spread below which unit vectors are one point: t-SNE would divide by it, and scikit-learn then ends the whole process (SIGSEGV)."""
+
 
 def embedding_maps(embedding: Rows, *, seed: int) -> tuple[dict[str, Plane], str]:
-    """Return maps by name (PCA, t-SNE, UMAP), and a note on what is left out and why; no map for fewer than three meshes."""
+    """Return maps by name (PCA, t-SNE, UMAP), and a note on what is left out and why; no map for fewer than three meshes, and
+    only PCA of a collapsed embedding."""
     if len(embedding) < 3:
         return {}, ""
     maps, missing = {"PCA": pca(embedding)}, []
+    if np.ptp(embedding, axis=0).max() < _ONE_POINT:
+        return maps, "t-SNE and UMAP left out: all embeddings are the same."
     for name, module, draw in (("t-SNE", "sklearn", tsne), ("UMAP", "umap", umap)):
         if importlib.util.find_spec(module) is None:
             missing.append(name)

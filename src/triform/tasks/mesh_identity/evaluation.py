@@ -95,6 +95,8 @@ class Evaluation:
         for split in self.splits:
             for metric, label in wanted.items():
                 told = self._of(split)
+                if told["model"].get(metric) is None:
+                    continue
                 others = (f"{WHO[who]} {_text(told[who], metric, deviation=False)}" for who in told if who != "model")
                 found.append((f"{label}, {split}", _text(told["model"], metric), f"{', '.join(others)}; {self.pose}"))
         return found

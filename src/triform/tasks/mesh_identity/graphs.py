@@ -16,8 +16,8 @@ from triform.tasks.mesh_identity.levels import levels
 Structure = dict[str, Int32[np.ndarray, "vertex ..."]]
 """Of one mesh: `pool_<level>` and `spatial_<level>`."""
 
-_mesh_graphs: dict[tuple[str, str, int], Int32[np.ndarray, "vertex k"]] = {}
-"""By data set, first mesh and k: the same for every batch, and a second to find."""
+_mesh_graphs: dict[tuple[str, int], Int32[np.ndarray, "vertex k"]] = {}
+"""By data set and k: the same for every batch, and a second to find."""
 
 _MOST_BYTES = 256 * 2**20
 _remembered: OrderedDict[tuple[Any, ...], Structure] = OrderedDict()
@@ -47,12 +47,15 @@ def remembered(config: MeshIdentity, coordinates: Float32[np.ndarray, "vertex 3"
             _remembered.move_to_end(whole)
             return _remembered[whole]
     found = structure(config, coordinates)
-    size = sum(array.nbytes for array in found.values())
     with _lock:
         _remembered[whole] = found
-        while len(_remembered) * size > _MOST_BYTES:
+        while _bytes_remembered() > _MOST_BYTES:
             _remembered.popitem(last=False)
     return found
+
+
+def _bytes_remembered() -> int:
+    return sum(array.nbytes for found in _remembered.values() for array in found.values())
 
 
 def pool(coordinates: Float32[np.ndarray, "vertex 3"], num_vertices: int) -> Int64[np.ndarray, " kept"]:
@@ -100,20 +103,19 @@ def _settled(tree: Any, coordinates: Any, rows: Any, k: int) -> Int64[np.ndarray
 
 
 def mesh_graph(data: Meshes, k: int) -> Int32[np.ndarray, "vertex k"]:
-    """Return the k nearest along the edges of the first mesh, for all meshes of the data.
+    """Return the k nearest along the edges of the first training mesh, for all meshes of all splits.
 
     Raises: ExperimentError: the data has no faces.
     """
-    if data.faces is None:
+    if data.faces is None or data.template is None:
         raise ExperimentError(
             "A layer's graph is mesh, but the data has no faces",
             expected="registered meshes with faces",
             do='set the layer\'s graph to "spatial", or prepare from files that have faces',
         )
-    key = (data.digest, data.names[0], k)
+    key = (data.digest, k)
     if key not in _mesh_graphs:
         from triform.geometry.mesh_graph import ring_neighbors
 
-        coordinates, _ = data.read(np.array([0]))
-        _mesh_graphs[key] = ring_neighbors(data.faces, coordinates[0], k)
+        _mesh_graphs[key] = ring_neighbors(data.faces, data.template, k)
     return _mesh_graphs[key]

@@ -26,7 +26,7 @@ from triform.tasks.mesh_identity.embedding_map import embedding_maps
 from triform.tasks.mesh_identity.evaluation import Confusion, Evaluation, Exhibit, Scores, SplitEvaluation
 from triform.tasks.mesh_identity.metrics import Measure, distances, galleries, identification, pairs, share, verification
 from triform.tasks.mesh_identity.saliency import occlusion
-from triform.tasks.mesh_identity.validation import AS_THEY_ARE, EPOCH, is_closed, poses, predict_all
+from triform.tasks.mesh_identity.validation import EPOCH, is_closed, poses, predict_all
 from triform.training.task import Predict
 
 Say = Callable[[str], None]
@@ -85,7 +85,7 @@ def evaluate(
     shown = "test" if "test" in measured else "val"
     say("embedding maps, and which vertices drive identity")
     maps, note = embedding_maps(found[shown].embedding, seed=seed)
-    settings, pose = poses(config, up_axis=train.up_axis)
+    _, pose = poses(config, up_axis=train.up_axis)
     return Evaluation(
         protocol="closed_set" if is_closed(measured[shown]) else "open_set",
         unit=train.unit,
@@ -95,7 +95,7 @@ def evaluate(
         edges=EDGES,
         maps=maps,
         map_note=note,
-        exhibits=_exhibits(settings[AS_THEY_ARE], measured[shown], found[shown], predict, batch_size=batch_size),
+        exhibits=_exhibits(config, measured[shown], found[shown], predict, batch_size=batch_size),
         faces=measured[shown].faces,
     )
 

@@ -143,7 +143,8 @@ class EdgeConv(Module):
         u, edges = u - u_mean, rows(sign * (v - v_mean), neighbors)
         mean_v, mean_v_squared = sign * mx.mean(edges, axis=2), mx.mean(edges * edges, axis=2)
         shift = row_mean(mean_v)
-        variance = row_mean(u * u + 2 * u * mean_v + mean_v_squared) - shift * shift
+        # Where u and v cancel on all edges, rounding leaves less than nothing, whose root is no number.
+        variance = mx.maximum(row_mean(u * u + 2 * u * mean_v + mean_v_squared) - shift * shift, 0)
         self.norm.remember(u_mean + v_mean + shift, variance, neighbors.size)
         return leaky_relu(self.norm.applied(u + sign * mx.max(edges, axis=2), shift, variance))
 

@@ -158,7 +158,7 @@ def distance_histogram(evaluation: Evaluation) -> Histogram:
 def embedding_maps(evaluation: Evaluation) -> tuple[Scatter, ...]:
     """The shown split's embedding in the plane by every method, coloured by subject."""
     split = evaluation.splits[evaluation.shown]
-    notes = {"PCA": "The two axes of greatest variance."}
+    notes = {"PCA": f"The two axes of greatest variance. {evaluation.map_note}"}
     other = "Near points were near; axes, sizes and far distances mean nothing."
     return tuple(
         Scatter(

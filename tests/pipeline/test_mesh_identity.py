@@ -25,7 +25,6 @@ from triform.run.ownership import claims
 from triform.tasks.mesh_identity import embedding_map
 
 MLX = pytest.param("mlx", marks=pytest.mark.skipif(importlib.util.find_spec("mlx") is None, reason="MLX is not installed"))
-needs_mlx = MLX.marks
 
 
 def loaded(experiment_file, *words):

@@ -6,12 +6,11 @@ which files are usable and which have one content, so it deals the splits for go
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from triform.data.batches import in_threads, refuse_other_recipe
 from triform.data.config import CloudRecipe, CloudSettings
 from triform.data.manifest import MANIFEST_NAME, CloudRecord, Manifest, cloud_path, load_manifest, make_manifest, read_object, recipe_of
 from triform.data.plan import Plan, load_plan, plan
@@ -40,15 +39,13 @@ def prepare(settings: CloudSettings, *, workers: int = 2, progress: Callable[[in
     if manifest := prepared_already(settings):
         return manifest
     made = plan(settings, settings.raw_files())
-    count = _Counter(len(made.files), progress)
-    with ThreadPoolExecutor(workers, "prepare") as pool:
-        batches = [pool.submit(prepare_batch, made, number, on_file=count.one_more) for number in range(made.num_batches)]
-        try:
-            for batch in as_completed(batches):
-                batch.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    in_threads(
+        lambda number, one_more: prepare_batch(made, number, on_file=one_more),
+        made.num_batches,
+        num_files=len(made.files),
+        workers=workers,
+        progress=progress,
+    )
     return finalize(made)
 
 
@@ -60,13 +57,7 @@ def prepared_already(settings: CloudSettings) -> Manifest | None:
     manifest = load_manifest(settings.raw_folder()) if settings.data_dir else None
     if manifest is None:
         return None
-    wanted, found = asdict(recipe_of(settings)), asdict(manifest.recipe)
-    if other := [f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in wanted if wanted[name] != found[name]]:
-        raise DataError(
-            f"{settings.data_dir} was prepared by other settings: {'; '.join(other)}",
-            expected="the settings it was prepared by",
-            do="give those settings, or prepare the raw files again",
-        )
+    refuse_other_recipe(settings.data_dir, wanted=recipe_of(settings), found=manifest.recipe)
     return manifest
 
 
@@ -117,18 +108,6 @@ def finalize(made: Plan, *, on_file: Callable[[], None] = lambda: None) -> Manif
     write_all({made.prepared_dir / MANIFEST_NAME: manifest.as_json()})
     _remove_unnamed(made, manifest)
     return manifest
-
-
-class _Counter:
-    """Counts files over all threads."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
-        self._total, self._progress, self._done, self._lock = total, progress, 0, threading.Lock()
-
-    def one_more(self) -> None:
-        with self._lock:
-            self._done += 1
-            self._progress(self._done, self._total)
 
 
 def _step(recipe: CloudRecipe) -> str:

@@ -13,6 +13,22 @@ Batch = Mapping[str, NDArray[np.generic]]
 Predict = Callable[[Batch], Arrays]
 
 
+class HistoryRow(Protocol):
+    """One number of a run's metrics log."""
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> float: ...
+
+
 class Samples(Protocol):
     """One split of a prepared data set."""
 
@@ -65,5 +81,5 @@ class Task(Protocol):
         self, splits: Mapping[str, Any], predict: Predict, *, batch_size: int, seed: int, say: Callable[[str], None]
     ) -> Evaluation: ...
 
-    def panels(self, arrays: Batch, history: Iterable[Any]) -> tuple[Any, ...]:
+    def panels(self, arrays: Batch, history: Iterable[HistoryRow]) -> tuple[Any, ...]:
         """What a report shows of a saved evaluation and of the metrics log."""

@@ -5,11 +5,10 @@ into one HDF5 file a split, writes the manifest last, and then removes the batch
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 
+from triform.data.batches import in_threads, refuse_other_recipe
 from triform.data.manifest import MANIFEST_NAME, read_object
 from triform.data.meshes.config import MeshSettings
 from triform.data.meshes.hdf5_folder import metadata_path
@@ -50,15 +49,13 @@ def prepare(settings: MeshSettings, *, workers: int = 2, progress: Callable[[int
     if manifest := prepared_already(settings):
         return manifest
     made = plan(settings)
-    count = _Counter(len(made.meshes), progress)
-    with ThreadPoolExecutor(max(1, workers), "prepare") as pool:
-        batches = [pool.submit(prepare_batch, made, number, on_file=count.one_more) for number in range(made.num_batches)]
-        try:
-            for batch in as_completed(batches):
-                batch.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    in_threads(
+        lambda number, one_more: prepare_batch(made, number, on_file=one_more),
+        made.num_batches,
+        num_files=len(made.meshes),
+        workers=workers,
+        progress=progress,
+    )
     return finalize(made)
 
 
@@ -70,13 +67,7 @@ def prepared_already(settings: MeshSettings) -> MeshManifest | None:
     manifest = load_manifest(settings.raw_folder()) if settings.data_dir else None
     if manifest is None:
         return None
-    wanted, found = asdict(recipe_of(settings)), asdict(manifest.recipe)
-    if other := [f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in wanted if wanted[name] != found[name]]:
-        raise DataError(
-            f"{settings.data_dir} was prepared by other settings: {'; '.join(other)}",
-            expected="the settings it was prepared by",
-            do="give those settings, or prepare the raw meshes again",
-        )
+    refuse_other_recipe(settings.data_dir, wanted=recipe_of(settings), found=manifest.recipe)
     return manifest
 
 
@@ -137,18 +128,6 @@ def finalize(made: MeshPlan, *, on_file: Callable[[], None] = lambda: None) -> M
     write_all({made.prepared_dir / MANIFEST_NAME: manifest.as_json()})
     _remove_unneeded(made)
     return manifest
-
-
-class _Counter:
-    """Counts meshes over all threads."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
-        self._total, self._progress, self._done, self._lock = total, progress, 0, threading.Lock()
-
-    def one_more(self) -> None:
-        with self._lock:
-            self._done += 1
-            self._progress(self._done, self._total)
 
 
 def _known_records(made: MeshPlan, number: int) -> dict[str, list[MeshRecord]]:

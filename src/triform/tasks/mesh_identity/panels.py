@@ -1,7 +1,7 @@
 """What a report shows of mesh identity."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from triform.report.panels import (
 )
 from triform.tasks.mesh_identity.evaluation import METRICS, WHO, Evaluation, Exhibit
 from triform.tasks.mesh_identity.metrics import Measure
+from triform.training.task import HistoryRow
 
 CHARTS = (
     ("loss", "Loss", ("loss", "classification_loss", "triplet_loss"), True),
@@ -35,22 +36,6 @@ CHARTS = (
     ("gradient_norm", "Gradient norm", ("gradient_norm",), True),
 )
 """Vertical axis, title, names in the metrics log, whether the axis is logarithmic."""
-
-
-class HistoryRow(Protocol):
-    """One number of a run's metrics log."""
-
-    @property
-    def step(self) -> int: ...
-
-    @property
-    def split(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def value(self) -> float: ...
 
 
 def panels(evaluation: Evaluation, history: Iterable[HistoryRow]) -> tuple[Panel, ...]:

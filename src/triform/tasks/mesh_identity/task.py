@@ -12,13 +12,13 @@ from triform.tasks.mesh_identity.batch import Batch, make_batch
 from triform.tasks.mesh_identity.config import MeshIdentity
 from triform.tasks.mesh_identity.sampler import select
 from triform.training.backend import Facts
+from triform.training.task import HistoryRow
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from triform.report.panels import Panel
     from triform.tasks.mesh_identity.evaluation import Evaluation
-    from triform.tasks.mesh_identity.panels import HistoryRow
     from triform.training.task import Predict
 
 _TOGETHER = 0.02
@@ -104,7 +104,7 @@ class MeshIdentityTask:
 
         return evaluate(self.config, splits, predict, batch_size=batch_size, seed=seed, say=say)
 
-    def panels(self, arrays: Batch, history: Iterable["HistoryRow"]) -> tuple["Panel", ...]:
+    def panels(self, arrays: Batch, history: Iterable[HistoryRow]) -> tuple["Panel", ...]:
         """What a report shows of a saved evaluation and of the metrics log."""
         from triform.tasks.mesh_identity.evaluation import Evaluation
         from triform.tasks.mesh_identity.panels import panels

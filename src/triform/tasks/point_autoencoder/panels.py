@@ -1,7 +1,7 @@
 """What a report shows of a point autoencoder."""
 
 from collections.abc import Iterable
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 from triform.report.panels import Cell, CloudPair, CloudPairs, Curves, Panel, Scatter, Series, Table
 from triform.tasks.point_autoencoder.evaluation import Evaluation, Exhibit, SplitEvaluation
 from triform.tasks.point_autoencoder.metrics import METRICS
+from triform.training.task import HistoryRow
 
 WHO = {
     "model": "this model",
@@ -16,22 +17,6 @@ WHO = {
     "best_constant": "best constant cloud",
     "nearest_training_cloud": "nearest training cloud",
 }
-
-
-class HistoryRow(Protocol):
-    """One number of a run's metrics log."""
-
-    @property
-    def step(self) -> int: ...
-
-    @property
-    def split(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def value(self) -> float: ...
 
 
 def panels(evaluation: Evaluation, history: Iterable[HistoryRow]) -> tuple[Panel, ...]:

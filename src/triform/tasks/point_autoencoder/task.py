@@ -14,13 +14,13 @@ from triform.tasks.point_autoencoder.batch import make_batch
 from triform.tasks.point_autoencoder.config import PointAutoencoder
 from triform.tasks.point_autoencoder.metrics import cd_l2, cd_squared, nearest_distances
 from triform.training.backend import Facts
+from triform.training.task import HistoryRow
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from triform.report.panels import Panel
     from triform.tasks.point_autoencoder.evaluation import Evaluation, Predict
-    from triform.tasks.point_autoencoder.panels import HistoryRow
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -93,7 +93,7 @@ class PointAutoencoderTask:
 
         return evaluate(self, splits, predict, batch_size=batch_size, seed=seed, say=say)
 
-    def panels(self, arrays: Arrays, history: Iterable["HistoryRow"]) -> tuple["Panel", ...]:
+    def panels(self, arrays: Arrays, history: Iterable[HistoryRow]) -> tuple["Panel", ...]:
         """What a report shows of a saved evaluation and of the metrics log."""
         from triform.tasks.point_autoencoder.evaluation import Evaluation
         from triform.tasks.point_autoencoder.panels import panels

@@ -12,7 +12,7 @@ from stage import Server, Stage, outcome, until
 from triform.run.commit import commits
 
 pytestmark = [pytest.mark.server, pytest.mark.long, pytest.mark.timeout(300)]
-LONGER = ["--num-epochs", "30", "--every-steps", "5"]
+LONGER = ["--num-epochs", "80", "--every-steps", "5", "--validate-every", "10"]
 
 
 @pytest.fixture

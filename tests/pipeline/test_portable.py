@@ -95,7 +95,7 @@ def test_a_branch_that_never_gets_better_leaves_the_file_too(tiny, tiny_experime
 def test_a_lost_file_comes_back_when_the_run_goes_on(tiny, tiny_experiment, tmp_path):
     folder = RunFolder(tmp_path / "run")
     words = ("train", tiny_experiment, "--output-dir", folder.path, "--min-delta", 1)
-    assert tiny(*words, TINY_DIE_AFTER=30) == -signal.SIGKILL
+    assert tiny(*words, TINY_KILL_AT=150, TINY_COMMITS=1) == -signal.SIGKILL
     before = record_of(folder.best_model)
     folder.best_model.unlink()
     assert tiny(*words) == 0

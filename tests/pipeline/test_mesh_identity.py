@@ -85,6 +85,7 @@ def test_a_run_goes_on_in_the_other_framework_and_says_so(tiny_mesh_experiment, 
     assert result["steps"] == 3 * 2
 
 
+@pytest.mark.long
 def test_killed_in_a_process_of_its_own(tiny_mesh_experiment, trained, tmp_path):
     command = [sys.executable, "-m", "triform", "train", "--config", str(tiny_mesh_experiment), "--output-dir", str(tmp_path / "run")]
     with subprocess.Popen(command, env={**os.environ, "OMP_WAIT_POLICY": "passive"}, stdout=subprocess.DEVNULL) as process:
@@ -167,6 +168,7 @@ def test_a_profile_of_mlx(tiny_mesh_experiment, monkeypatch):
     assert "mlx on cpu" in profile(loaded(tiny_mesh_experiment, "--backend", "mlx"))
 
 
+@pytest.mark.long
 def test_the_command_as_people_write_it(tiny_mesh_experiment, bodies, tmp_path):
     words = ["--config", str(tiny_mesh_experiment), "--data-dir", str(bodies), "--output-dir", str(tmp_path / "a"), "--batch-size", "8"]
     words += ["--learning-rate", "0.0005", "--num-epochs", "2", "--embedding-dim", "16", "--cache-data", "--verbose"]

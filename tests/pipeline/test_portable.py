@@ -79,6 +79,7 @@ def test_a_file_that_is_none_is_refused(tiny, tiny_experiment, finished, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_branch_that_never_gets_better_leaves_the_file_too(tiny, tiny_experiment, finished, tmp_path):
     words = ("--min-delta", 1, "--num-epochs", 12)
     assert tiny("train", tiny_experiment, "--resume", finished.best_model, "--output-dir", tmp_path / "branch", *words) == 0
@@ -104,6 +105,7 @@ def test_a_lost_file_comes_back_when_the_run_goes_on(tiny, tiny_experiment, tmp_
     assert arrays["model/cloud"].tobytes() == before[1]["model/cloud"].tobytes()
 
 
+@pytest.mark.long
 def test_a_file_is_known_by_its_content(tiny, tiny_experiment, finished, tmp_path):
     """Moved, it is the same; another one in its place is not what the run began from."""
     parent, path = tmp_path / "best_model.npz", tmp_path / "branch"

@@ -135,6 +135,7 @@ def test_the_legend_opens_and_shows_one_group(visit: Visit) -> None:
     assert visit.page.locator("[data-map] .plot path.dim").count() == 0
 
 
+@pytest.mark.long
 def test_a_phone_needs_no_sideways_scrolling(browser: Any, page_path: Path) -> None:
     phone = Visit(browser, page_path, color_scheme="dark", viewport={"width": 390, "height": 844}, has_touch=True)
     assert phone.page.evaluate("document.documentElement.scrollWidth") == 390

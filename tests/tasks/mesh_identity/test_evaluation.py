@@ -129,6 +129,7 @@ def test_it_comes_back_whole_from_its_arrays(protocol: str, evaluation: Evaluati
         np.testing.assert_array_equal(array, whole.arrays()[name], err_msg=name)
 
 
+@pytest.mark.long
 def test_equal_seeds_give_equal_bits(evaluation: Evaluation, open_splits, vertices) -> None:
     again = evaluate(CONFIG, open_splits, vertices, batch_size=7, seed=0).arrays()
     for name, array in evaluation.arrays().items():

@@ -115,7 +115,11 @@ def test_evaluation_stands_beside_chance_and_baselines_and_the_report_shows_it(t
     assert metrics["headline"].keys() == {"val", "test"}
     assert {"this model", "chance", "raw vertices", "Kabsch", "Kabsch + LDA"} == metrics["headline"]["test"].keys()
     assert all(0 <= value <= 1 for row in metrics["headline"].values() for value in row.values())
+    assert metrics["order"]["splits"] == ["val", "test"]  # as they are shown, where JSON would sort them
+    assert metrics["order"]["columns"][:2] == ["this model", "chance"]
     page = write_report(trained).read_text()
+    drawn = {path.name for path in (trained.path / "plots").iterdir()}
+    assert {"embedding_of_test_pca.png", "distances_between_embeddings_test.png"} <= drawn
     for part in ("rank-1", "Kabsch + LDA", "What drives identity", "Distances between embeddings", "Embedding of test, PCA"):
         assert part in page, part
 
@@ -131,6 +135,16 @@ def test_a_run_is_measured_where_its_framework_or_device_is_not(tiny_mesh_experi
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert evaluate(RunFolder(path), say=told.append)["headline"] == evaluate(trained)["headline"]
     assert "measured in PyTorch instead" in told[0]
+
+
+def test_a_gpu_that_goes_on_is_not_called_bit_exact(tiny_mesh_experiment, tmp_path, monkeypatch):
+    build = training.build_backend
+    monkeypatch.setattr(training, "build_backend", lambda *args, **kwargs: (build(*args, **kwargs)[0], "cuda"))
+    with pytest.raises(Stopped):
+        train(tiny_mesh_experiment, tmp_path / "run", "--num-epochs", 2, stop_after=2)
+    train(tiny_mesh_experiment, tmp_path / "run", "--num-epochs", 2)
+    assert RunFolder(tmp_path / "run").result()["not_bit_exact_from"] == 2
+    assert "order of its own" in claims(RunFolder(tmp_path / "run"))[1]["warnings"][0]["text"]
 
 
 def test_closed_set(tiny_mesh_experiment, tmp_path):

@@ -79,6 +79,12 @@ def test_a_file_that_is_none_is_refused(tiny, tiny_experiment, finished, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_away_from_its_run_needs_an_experiment(tiny, finished, tmp_path):
+    shutil.copy(finished.best_model, tmp_path / "best_model.npz")
+    assert tiny("train", "--resume", tmp_path / "best_model.npz", "--output-dir", tmp_path / "run") == 2
+    assert "does not lie in its run's folder" in tiny.output
+
+
 @pytest.mark.long
 def test_a_branch_that_never_gets_better_leaves_the_file_too(tiny, tiny_experiment, finished, tmp_path):
     words = ("--min-delta", 1, "--num-epochs", 12)

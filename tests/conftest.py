@@ -1,12 +1,14 @@
-"""What many tests share: a small prepared data set and commands on the tests' NumPy backend."""
+"""What many tests share: small prepared data sets and commands on the tests' NumPy backend."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,30 @@ task:
   triplets: {{meshes_per_subject: 2}}
   augmentation: {{jitter_std: 0.002, vertex_dropout: 0.05, edge_dropout: 0.1}}
 training: {{num_epochs: 6, batch_size: 8, learning_rate: 0.01, num_threads: 1, plot_every: 1000, checkpoints: {{every_steps: 5}}}}
+"""
+
+
+POSE_EXPERIMENT = """
+name: tiny_pose
+data: {{kind: pose_npz, data_dir: "{data}", num_frames: 9, clip_stride: 9, virtual_cameras: 2, val_fraction: 0.25, test_fraction: 0.25}}
+task:
+  kind: pose_lifting
+  encoder: {{kind: alternating, depth: 2, width: 16, heads: 2, dropout: 0.1}}
+  losses: {{velocity: 1.0}}
+  layer_decay: 0.8
+  augmentation: {{rotate_up_degrees: 30, scale_range: [0.9, 1.1], speed_range: [0.8, 1.25], noise_std: 0.01, joint_dropout: 0.05}}
+training: {{num_epochs: 3, batch_size: 16, learning_rate: 0.005, num_threads: 1, plot_every: 1000, checkpoints: {{every_steps: 5}}}}
+"""
+
+
+PRETRAINING_EXPERIMENT = """
+name: tiny_pretraining
+data: {{kind: pose_npz, data_dir: "{data}", num_frames: 9, clip_stride: 9, virtual_cameras: 2, val_fraction: 0.25, test_fraction: 0.25}}
+task:
+  kind: pose_pretraining
+  encoder: {{kind: alternating, depth: 2, width: 16, heads: 2, dropout: 0.1}}
+  objective: {{kind: masked_autoencoder, frame_mask_ratio: 0.5, masked_joints: 3, decoder_depth: 1}}
+training: {{num_epochs: 2, batch_size: 16, learning_rate: 0.005, num_threads: 1, plot_every: 1000, checkpoints: {{every_steps: 5}}}}
 """
 
 
@@ -81,6 +107,65 @@ def tiny_mesh_experiment(bodies, tmp_path_factory) -> Path:
     """An experiment file of 30 steps: who is it."""
     path = tmp_path_factory.mktemp("experiment") / "tiny_mesh.yaml"
     path.write_text(MESH_EXPERIMENT.format(data=bodies))
+    return path
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> Path:
+    """Three people in two takes of each of three actions, 45 frames each."""
+    from triform.datasets.synthetic.people import write_people_folder
+
+    folder = tmp_path_factory.mktemp("data") / "people"
+    write_people_folder(folder, num_subjects=3, num_takes=2, num_frames=45, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pose_experiment(people, tmp_path_factory) -> Path:
+    """An experiment file of few steps: 2D to 3D, with all that is random switched on."""
+    path = tmp_path_factory.mktemp("experiment") / "tiny_pose.yaml"
+    path.write_text(POSE_EXPERIMENT.format(data=people))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_pretraining_experiment(people, tmp_path_factory) -> Path:
+    """An experiment file of few steps: the encoder of `tiny_pose_experiment`, pretrained on 2D alone."""
+    path = tmp_path_factory.mktemp("experiment") / "tiny_pretraining.yaml"
+    path.write_text(PRETRAINING_EXPERIMENT.format(data=people))
+    return path
+
+
+@pytest.fixture(scope="session")
+def train_torch() -> Callable[..., dict[str, Any]]:
+    """Prepares and trains an experiment file in this process, in PyTorch; with `stop_after` until so many steps are done here."""
+    from triform.experiment import load
+    from triform.pipeline.prepare import located, prepare
+    from triform.pipeline.train import train
+    from triform.run.folder import RunFolder
+
+    def run(experiment_file: Path, path: Path, *words: object, stop_after: int | None = None) -> dict[str, Any]:
+        experiment, asked = located(load(experiment_file, [str(word) for word in words]).experiment), itertools.count(1)
+        prepared = prepare(experiment).prepared_dir
+        stop = lambda: "asked" if next(asked) == stop_after else None  # noqa: E731
+        return train(experiment, RunFolder(path), prepared_dir=prepared, stop_requested=stop)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pretrained_run(tiny_pretraining_experiment, train_torch, tmp_path_factory) -> Path:
+    """The folder of a finished run of `tiny_pretraining_experiment`; copy it before changing it."""
+    path = tmp_path_factory.mktemp("pretrained") / "run"
+    train_torch(tiny_pretraining_experiment, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lifting_run(tiny_pose_experiment, train_torch, tmp_path_factory) -> Path:
+    """The folder of a finished run of `tiny_pose_experiment` from scratch; copy it before changing it."""
+    path = tmp_path_factory.mktemp("lifting") / "run"
+    train_torch(tiny_pose_experiment, path)
     return path
 
 

@@ -80,11 +80,15 @@ def imported(tree):
             yield node.module.split(".")[0]
 
 
+RESTRICTED_UNPICKLER = {"plain_pickle.py", "pickled_arrays.py"}
+
+
 def test_nothing_that_runs_code_from_data():
-    """No pickle and its kin, no eval and exec, no reader that is told to unpickle."""
+    """No pickle and its kin but in the restricted reader of other people's data, no eval and exec, no reader that is told to unpickle."""
     for path in FILES:
         tree = ast.parse(path.read_text())
-        assert not {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & set(imported(tree)), path
+        allowed = {"pickle"} if path.name in RESTRICTED_UNPICKLER else set()
+        assert not ({"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} - allowed) & set(imported(tree)), path
         for node, name in calls(tree):
             plain = isinstance(node.func, ast.Name)
             assert not (plain and name in {"eval", "exec", "compile", "__import__"}), f"{path}:{node.lineno}"

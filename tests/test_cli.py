@@ -13,8 +13,8 @@ from triform import __version__, cli
 from triform.errors import BY_EXIT_CODE, Diverged, LostOwnership, UsageError
 from triform.terminal import LiveProgress, duration, training_line
 
-VERBS = ("run", "prepare", "train", "evaluate", "report", "worker", "status", "pause", "resume", "stop", "set-epochs")
-VERBS += ("config", "doctor", "profile", "grow-maize", "grow-bodies", "grow-faces")
+VERBS = ("run", "prepare", "train", "evaluate", "report", "predict", "worker", "status", "pause", "resume", "stop", "set-epochs")
+VERBS += ("config", "doctor", "profile", "grow-maize", "grow-bodies", "grow-faces", "grow-people")
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_line_of_progress():
 def test_where_output_is_no_terminal_progress_is_a_line_every_few_seconds(capsys, monkeypatch):
     moments = iter([100.0, 100.0, 101.0, 106.0, 106.0])
     monkeypatch.setattr("triform.terminal.time.monotonic", lambda: next(moments))
-    monkeypatch.setattr("triform.terminal.console.file", sys.stdout)
+    monkeypatch.setattr("triform.terminal.console._file", sys.stdout)  # the property would give back another test's stdout afterwards
     with LiveProgress() as live:
         for step in (1, 2, 3):
             live.show_training({**STATUS, "step": step})

@@ -1,6 +1,8 @@
 """Whatever a person can name is named in the docs."""
 
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,60 @@ def test_every_experiment_file_is_in_the_docs_and_loads(text, path):
 
     assert f"experiments/{path.name}" in text
     assert load(path).experiment.name == path.stem
+
+
+def commands(path):
+    """The commands of a page's blocks, or of an experiment file's head, that train an experiment for poses."""
+    text = path.read_text().replace("\\\n#", "")
+    lines = [line.lstrip("# ") for line in text.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if re.match(r"triform (run|train) experiments/pose_", line)]
+
+
+POSE_COMMANDS = [(page, words) for page in (ROOT / "docs/poses.md", ROOT / "README.md", *EXPERIMENTS) for words in commands(page)]
+
+
+def loaded(words):
+    from triform.experiment import load
+
+    return load(ROOT / words[2], words[3:]).experiment
+
+
+def test_every_file_for_poses_has_its_commands_even_over_two_lines():
+    assert any("--detections" in words for words in commands(ROOT / "experiments/pose_finetune_h36m_videopose3d.yaml"))
+    assert {page.name for page, _ in POSE_COMMANDS} >= {
+        "README.md",
+        "poses.md",
+        *(path.name for path in EXPERIMENTS if "pose_" in path.name),
+    }
+
+
+@pytest.mark.parametrize(("page", "words"), POSE_COMMANDS, ids=lambda part: part.name if isinstance(part, Path) else "")
+def test_the_commands_for_poses_name_experiments_that_load(page, words):
+    assert loaded(words).task.kind.startswith("pose_")
+
+
+@pytest.mark.parametrize("path", [path for path in EXPERIMENTS if "pose_finetune" in path.name], ids=lambda path: path.stem)
+def test_a_fine_tuning_file_begins_with_a_run_that_a_command_makes_and_whose_encoder_fits(path):
+    from triform.experiment import load
+
+    tuned = load(path).experiment
+    made = [found for page, words in POSE_COMMANDS if page == path or page.stem == Path(tuned.init_from).name for found in [loaded(words)]]
+    pretrained = [found for found in made if f"runs/{found.name}" == tuned.init_from]
+    assert pretrained
+    for found in pretrained:
+        assert found.task.kind == "pose_pretraining"
+        assert (found.task.encoder, found.data.num_frames) == (tuned.task.encoder, tuned.data.num_frames)
+
+
+@pytest.mark.parametrize(
+    ("scratch", "tuned", "published"),
+    [("pose_scratch_npz", "pose_finetune_npz", {}), ("pose_scratch_h36m", "pose_finetune_h36m_motionbert", {"num_epochs": 120})],
+)
+def test_from_scratch_all_else_is_as_in_fine_tuning(scratch, tuned, published):
+    from triform.experiment import load
+
+    one, other = (load(ROOT / "experiments" / f"{name}.yaml").experiment for name in (scratch, tuned))
+    assert one == replace(other, name=scratch, init_from="", training=replace(other.training, **published))
 
 
 def test_every_exit_code_is_in_the_docs(text):

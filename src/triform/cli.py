@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from triform import __version__
 from triform.errors import TriformError, UsageError
+from triform.growing import GROWING
 
 if TYPE_CHECKING:
     from triform.durable.session import Asked
@@ -25,6 +26,9 @@ app = App(
     help="Train 3D models so that a run can't be lost. Start with: triform run EXPERIMENT.yaml",
     version=__version__,
 )
+for grow in GROWING:
+    app.command(grow)
+
 Words = Annotated[
     str,
     Parameter(allow_leading_hyphen=True, help="EXPERIMENT.yaml and any of its fields: --batch-size 64, --training.batch-size 64"),
@@ -64,6 +68,8 @@ def prepare(*words: Words, download: bool = False) -> None:
         manifest = prepare_data(experiment, progress=progress)
     quarantined = f"{len(manifest.quarantined)} files quarantined"
     say(f"{manifest.num_samples} samples in {manifest.prepared_dir}, {quarantined}, digest {manifest.digest}")
+    if (error := getattr(manifest, "largest_2d_error_px", None)) is not None:
+        say(f"  2D that is said to be exact lies up to {error:.2g} px from the projection of its 3D")
     for bad in manifest.quarantined:
         say(f"  quarantined {bad.member}: {bad.reason}")
 
@@ -103,14 +109,53 @@ def evaluate(run: Run, *, prepared_dir: Path | None = None) -> None:
 
 
 @app.command
-def report(run: Run, *, prepared_dir: Path | None = None) -> None:
+def report(
+    run: Run,
+    *,
+    prepared_dir: Path | None = None,
+    animation: Annotated[Path | None, Parameter(help="also film the poses it shows, as .gif or .mp4")] = None,
+) -> None:
     """Write a run's report: one HTML file that opens offline."""
-    from triform.pipeline.report import write_report
+    from triform.pipeline.report import film_report, write_report
     from triform.terminal import say
     from triform.training.stopping import end_with_supervisor
 
     end_with_supervisor()
     say(str(write_report(_folder_of(run), prepared_dir=prepared_dir)))
+    if animation is not None:
+        film_report(_folder_of(run), animation)
+        say(str(animation))
+
+
+@app.command
+def predict(
+    run: Run,
+    file: Path,
+    *,
+    output: Annotated[Path | None, Parameter(help="where, without suffix (default: beside the file)")] = None,
+    skeleton: Annotated[str | None, Parameter(help="coco_17, h36m_17 or halpe_26, where the file does not say")] = None,
+    image_size: Annotated[str | None, Parameter(help="WxH in pixels, where the file does not say")] = None,
+    frame_rate: Annotated[float | None, Parameter(help="frames a second, where the file does not say")] = None,
+    flip: Annotated[bool, Parameter(help="average with the mirror image's prediction")] = True,
+    animation: Annotated[Path | None, Parameter(help="also film it, as .gif or .mp4")] = None,
+) -> None:
+    """Lift 2D key points (.npz or .json) to 3D with a finished run; writes .npz and .bvh."""
+    from triform.pipeline.predict import predict as lift_file
+    from triform.terminal import say
+
+    size_px = _size(image_size)
+    lifted = lift_file(
+        _folder_of(run),
+        file,
+        output=output,
+        skeleton=skeleton,
+        size_px=size_px,
+        frame_rate=frame_rate,
+        flip=flip,
+        animation=animation,
+        say=say,
+    )
+    say(f"{len(lifted.joints_3d_mm)} frames lifted: {', '.join(map(str, lifted.files))}")
 
 
 @app.command
@@ -208,45 +253,6 @@ def doctor(*, address: Address = None, get_server: bool = False, json_output: An
 
 
 @app.command
-def grow_maize(folder: Path, *, num_plants: int = 48, num_points: int = 10_000, seed: int = 0) -> None:
-    """Write procedural field-grown maize plants as .ply files, for a first try."""
-    from triform.datasets.synthetic.maize import write_maize_folder
-    from triform.terminal import say
-
-    write_maize_folder(folder, num_plants=num_plants, num_points=num_points, seed=seed)
-    say(f"{num_plants} plants of {num_points} points in {folder}")
-
-
-@app.command
-def grow_bodies(folder: Path, *, num_subjects: int = 24, num_meshes: int = 8, seed: int = 0) -> None:
-    """Write procedural registered bodies, subject/mesh.ply, for a first try of mesh identity."""
-    from triform.datasets.synthetic.bodies import write_body_folder
-    from triform.terminal import say
-
-    write_body_folder(folder, num_subjects=num_subjects, num_meshes=num_meshes, seed=seed)
-    say(f"{num_subjects} subjects with {num_meshes} meshes each in {folder}")
-
-
-@app.command
-def grow_faces(
-    model: Path,
-    folder: Path,
-    *,
-    num_subjects: int = 100,
-    num_expressions: int = 10,
-    protocol: Literal["open_set", "closed_set"] = "open_set",
-    seed: int = 0,
-) -> None:
-    """Write random faces of a morphable model (.npz: neutral, faces, identity, expression) as mesh_hdf5 data."""
-    from triform.datasets.synthetic.faces import write_face_folder
-    from triform.terminal import say
-
-    write_face_folder(folder, model=model, num_subjects=num_subjects, num_expressions=num_expressions, protocol=protocol, seed=seed)
-    known = " the first 60 percent of" if protocol == "closed_set" else ""
-    say(f"{num_expressions} faces of each of{known} {num_subjects} subjects, dealt to train, val and test, in {folder}")
-
-
-@app.command
 def profile(*words: Words, output: Annotated[Path | None, Parameter(help="file for the report (default: print only)")] = None) -> None:
     """Measure an experiment's training step: seconds, samples a second, memory, each part's share, multiply-adds."""
     from triform.files import replace_quickly
@@ -276,11 +282,27 @@ def _load(words: "tuple[str, ...] | list[str]", *, named: bool = True) -> "Loade
         raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="see experiments/ for some")
     if named or path is not None:
         return load(path, overrides)
-    # Nothing is learned: a task that takes the data, of layers that fit any number of points or vertices.
-    cloud = {"kind": "point_autoencoder", "encoder": {"kind": "pointnet2_ssg", "levels": []}}
-    mesh = {"kind": "mesh_identity", "layers": [{"width": 1, "graph": "spatial"}]}
-    of_meshes = any(re.fullmatch(r"--data\.kind[= ]mesh_.*", " ".join(pair)) for pair in zip(overrides, [*overrides[1:], ""], strict=True))
-    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": mesh if of_meshes else cloud})
+    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": _any_task(overrides)})
+
+
+def _any_task(overrides: list[str]) -> dict[str, object]:
+    """Nothing is learned: a task that takes the data, of layers that fit any number of points, vertices or frames."""
+    named = [" ".join(pair) for pair in zip(overrides, [*overrides[1:], ""], strict=True)]
+    kind = next((found[1] for word in named if (found := re.match(r"--data\.kind[= ](\w+)", word))), "")
+    if kind.startswith("mesh_"):
+        return {"kind": "mesh_identity", "layers": [{"width": 1, "graph": "spatial"}]}
+    if kind.startswith(("pose_", "cmu_", "h36m_", "mpi_")):
+        return {"kind": "pose_lifting", "encoder": {"kind": "alternating"}}
+    return {"kind": "point_autoencoder", "encoder": {"kind": "pointnet2_ssg", "levels": []}}
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,5})[xX]([1-9]\d{0,5})", text.strip())
+    if found is None:
+        raise UsageError(f"got --image-size {text}", expected="width and height in pixels, as 1920x1080", do="correct it")
+    return int(found[1]), int(found[2])
 
 
 def _asked(words: tuple[str, ...], output_dir: Path | None, *, address: str | None, detach: bool) -> "Asked":

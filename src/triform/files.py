@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,3 +123,13 @@ def remove_litter(folder: Path) -> None:
     """Remove temporary files that a killed process left in `folder`."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
+
+
+def remove_dead_litter(folder: Path) -> None:
+    """Remove temporary files of processes that are no more, at any depth; another live one may be writing the same files."""
+    import psutil
+
+    for path in folder.rglob(".*.tmp"):
+        number = re.search(r"\.(\d+)-[\d-]+\.tmp$", path.name)
+        if number is None or not psutil.pid_exists(int(number[1])):
+            path.unlink(missing_ok=True)

@@ -253,6 +253,18 @@ prepare(CloudSettings(data_dir=sys.argv[1], num_points=64))
 """
 
 
+def test_what_another_process_is_writing_stays(raw: Path, settings_for: SettingsFor) -> None:
+    folder = prepare(settings_for(raw)).prepared_dir
+    places = [folder, folder / "plan", folder / "clouds", folder / "clouds" / "below"]
+    (folder / "clouds" / "below").mkdir()
+    for place in places:
+        (place / f".live.{os.getppid()}-0.tmp").write_bytes(b"half")
+        (place / ".dead.999999999-0.tmp").write_bytes(b"half")
+    prepare(settings_for(raw))
+    assert {path.parent for path in folder.rglob("*.tmp")} == set(places)
+    assert not list(folder.rglob(".dead*"))
+
+
 @pytest.mark.parametrize("renames", [0, 1, 30, 42, 43, 44])
 def test_killed_between_two_renames_and_run_again(
     tmp_path: Path, write_plants: Callable[..., Path], settings_for: SettingsFor, renames: int

@@ -37,7 +37,7 @@ def test_any_text_survives_a_file(text: str, tmp_path_factory: pytest.TempPathFa
 
 def test_resolved_holds_every_field_in_order(small: Path) -> None:
     tree = resolved(load(small).experiment)
-    assert list(tree) == ["name", "seed", "backend", "data", "task", "training"]
+    assert list(tree) == ["name", "seed", "backend", "init_from", "data", "task", "training"]
     assert tree["task"]["encoder"]["levels"][1]["widths"] == [128, 128, 256]
     assert {name: tree["training"][name] for name in ("scheduler_type", "min_lr")} == {"scheduler_type": "cosine", "min_lr": 1e-6}
 

@@ -13,6 +13,10 @@ from triform.errors import ExperimentError
 from triform.experiment import from_resolved, load, resolved
 
 Mistakes = Callable[..., list[str]]
+DATA_KINDS = (
+    "ply_clouds, maize_field3d, mesh_hdf5, mesh_files, pose_npz, cmu_bvh, h36m_videopose3d, h36m_motionbert, mpi_inf_3dhp, mpi_inf_3dhp_npz"
+)
+TASK_KINDS = ("point_autoencoder", "mesh_identity", "pose_pretraining", "pose_lifting")
 HEAD = "name: a\ndata: {kind: ply_clouds}\n"
 TASK = "task: {kind: point_autoencoder}\n"
 
@@ -40,7 +44,7 @@ training:
 """
     assert mistakes(text, "--patience", "-1") == [
         'x.yaml:1:1 name: got "a/b", expected 1 to 64 letters, digits, dots, hyphens or underscores that begin with a letter or digit',
-        'x.yaml:2:8 data.kind: got "ply_cloud", expected one of ply_clouds, maize_field3d, mesh_hdf5, mesh_files; did you mean ply_clouds?',
+        f'x.yaml:2:8 data.kind: got "ply_cloud", expected one of {DATA_KINDS}; did you mean ply_clouds?',
         "x.yaml:5:3 task.latent_dims: is no field; did you mean latent_dim?",
         'x.yaml:6:3 task.loss: got "cd_l3", expected one of cd_l2, cd_squared; did you mean cd_l2?',
         "x.yaml:9:28 task.encoder.levels[0].radius: got 0, expected a number above 0",
@@ -69,18 +73,21 @@ training:
         ("a: &b [*b]", "x.yaml:1:1 not YAML: an alias repeats too much, or holds itself"),
         ("[" * 3000, "x.yaml:1:1 not YAML: it is nested too deeply"),
         ("a: \x00", "x.yaml:1:1 not YAML: unacceptable character #x0000: special characters are not allowed"),
-        (HEAD + "task: {}", "x.yaml:3:1 task.kind: is missing, expected one of point_autoencoder, mesh_identity"),
-        (HEAD, "x.yaml:1:1 task: is missing, expected a block whose kind is point_autoencoder or mesh_identity"),
+        (HEAD + "task: {}", f"x.yaml:3:1 task.kind: is missing, expected one of {', '.join(TASK_KINDS)}"),
+        (HEAD, f"x.yaml:1:1 task: is missing, expected a block whose kind is {' or '.join(TASK_KINDS)}"),
         (
             "name: a\ndata: {}\n" + TASK,
-            "x.yaml:2:1 data.kind: is missing, expected one of ply_clouds, maize_field3d, mesh_hdf5, mesh_files",
+            f"x.yaml:2:1 data.kind: is missing, expected one of {DATA_KINDS}",
         ),
         (HEAD + TASK + "seed: 1\nseed: 2\n", "x.yaml:5:1 seed: is written twice, first in line 4"),
         (HEAD + TASK + "training: 5\n", "x.yaml:4:1 training: got 5, expected a block of fields"),
         (HEAD + TASK + "seed: !!int x\n", "x.yaml:4:1 seed: got !!int x, expected a plain value"),
         (HEAD + TASK + "seed: !now 1\n", "x.yaml:4:1 seed: got !now 1, expected a plain value"),
         (HEAD + TASK + "? [b]\n: 1\n", "x.yaml:4:3 got a key that is no name in the file"),
-        (HEAD + TASK + "<<: {seed: 1}\n", "x.yaml:4:1 <<: is no field, expected one of name, seed, backend, data, task, training"),
+        (
+            HEAD + TASK + "<<: {seed: 1}\n",
+            "x.yaml:4:1 <<: is no field, expected one of name, seed, backend, init_from, data, task, training",
+        ),
         (HEAD + TASK + "training: {weight_decay: .inf}\n", "x.yaml:4:12 training.weight_decay: got inf, expected a finite number"),
         (HEAD + TASK + "seed: 4294967296\n", "x.yaml:4:1 seed: got 4294967296, expected an integer of at least 0 and at most 4294967295"),
     ],
@@ -151,8 +158,8 @@ def test_without_a_file_every_required_field_is_named() -> None:
     with pytest.raises(ExperimentError) as caught:
         load(None, ["--name=a"])
     assert caught.value.got.splitlines() == [
-        "data: is missing, expected a block whose kind is ply_clouds or maize_field3d or mesh_hdf5 or mesh_files",
-        "task: is missing, expected a block whose kind is point_autoencoder or mesh_identity",
+        f"data: is missing, expected a block whose kind is {DATA_KINDS.replace(', ', ' or ')}",
+        f"task: is missing, expected a block whose kind is {' or '.join(TASK_KINDS)}",
     ]
 
 

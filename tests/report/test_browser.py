@@ -195,7 +195,7 @@ def test_markup_in_names_does_nothing(browser: Any, tmp_path: Path) -> None:
     assert evil.complaints == []
     assert evil.page.locator("h1").inner_text().startswith("</script><script>alert(1)")
     evil.page.locator(".chart .plot").first.hover(position={"x": 5, "y": 20})
-    assert evil.page.locator("img").count() == 3
+    assert evil.page.locator("img").count() == 4
 
 
 def test_a_page_without_clouds_is_ready(browser: Any, tmp_path: Path) -> None:

@@ -13,17 +13,23 @@ from sample import sample_report
 from triform.errors import CannotWrite, DataError
 from triform.report.page import embedded_json, render_report, viewer_file, write_report
 from triform.report.panels import (
+    Bars,
+    BarSeries,
     CloudPair,
     CloudPairs,
     Curves,
     Event,
     Events,
     Fact,
+    Heatmap,
+    Heatmaps,
     Histogram,
     HistogramSeries,
     KeyValues,
     MeshView,
     MeshViews,
+    PoseClip,
+    PoseClips,
     Report,
     Scatter,
     Series,
@@ -36,6 +42,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\" a='b'>
 def evil_report() -> Report:
     """Markup wherever text can be."""
     cloud, e = np.zeros((3, 3), dtype=np.float32), EVIL
+    pose = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     panels = (
         Curves(e, (Series(e, [0, 1], [1.0, 2.0]),), e, e, False, e),
         Table(e, (e, e), ((e, 1.0),), e),
@@ -44,6 +51,9 @@ def evil_report() -> Report:
         Scatter(e, np.zeros((20, 2)), (e,) * 20, tuple(f"{e}{index}" for index in range(20)), e, e),
         Histogram(e, (HistogramSeries(e, [0, 1], [2]),), e, e, e),
         MeshViews(e, (MeshView(e, e, cloud, np.array([[0, 1, 2]], dtype=np.int32), np.ones(3, dtype=np.float32)),), e, "y", e, e),
+        PoseClips(e, (PoseClip(e, e, pose, pose, pose[..., :2], pose[..., 0] > 1, 25.0),), (-1, 0), (), (), e, (0, -1, 0), e),
+        Bars(e, (e, e), (BarSeries(e, [1.0, 2.0]), BarSeries(e, [3.0, np.nan])), e, e),
+        Heatmaps(e, (Heatmap(e, e, np.eye(2, dtype=np.float32), (e, e), (e, e)),), e),
         Events(e, (Event(e, e, e),), e),
         KeyValues(e, ((e, e),)),
     )
@@ -76,7 +86,7 @@ class Elements(HTMLParser):
 def test_markup_in_names_is_text() -> None:
     elements = Elements(render_report(evil_report()))
     assert elements.tags["script"] == 2
-    assert elements.tags["img"] == 3
+    assert elements.tags["img"] == 4
     assert elements.handlers == []
     assert elements.open == []
 
@@ -129,6 +139,12 @@ def test_a_distribution_stands_beside_a_chart() -> None:
     chart, bars = Curves("c", (Series("s", [0, 1], [0, 1]),)), Histogram("h", (), "distance")
     classes = re.findall(r'class="panel (\w+( half)?)"', render_report(sample_report(panels=(chart, bars))))
     assert [name for name, _ in classes] == ["curves half", "histogram half"]
+
+
+def test_bars_stand_beside_bars_only() -> None:
+    chart, bars = Curves("c", (Series("s", [0, 1], [0, 1]),)), Bars("b", ("a",), (BarSeries("s", [1.0]),), "mm")
+    classes = re.findall(r'class="panel (\w+( half)?)"', render_report(sample_report(panels=(chart, bars, bars, chart, chart, bars))))
+    assert [name for name, _ in classes] == ["curves", "bars half", "bars half", "curves half", "curves half", "bars"]
 
 
 def test_a_table_aligns_numbers_and_marks_its_row() -> None:

@@ -77,7 +77,7 @@ def test_a_rare_value_has_a_log_axis_and_missing_ones_are_counted(monkeypatch: p
     from triform.report import plots
 
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda path, figure: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda path, figure: figures.append(figure))
     draw_distribution(tmp_path / "a.png", {"rare": [*[1.0] * 500, 2.0], "even": [1.0, 2.0, np.nan, np.inf]})
     rare, even = figures[0].axes
     assert (rare.get_yscale(), even.get_yscale()) == ("log", "linear")
@@ -88,7 +88,7 @@ def test_a_histogram_draws_shares_or_counts(monkeypatch: pytest.MonkeyPatch, tmp
     from triform.report import plots
 
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda path, figure: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda path, figure: figures.append(figure))
     for share in (True, False):
         draw_histogram(tmp_path / "a.png", Histogram("h", (HistogramSeries("a", [0, 1, 2], [1, 3]),), "mm", share=share))
     heights = [figure.axes[0].patches[0].get_data().values.tolist() for figure in figures]
@@ -99,7 +99,7 @@ def test_a_few_groups_are_named_and_many_are_counted(monkeypatch: pytest.MonkeyP
     from triform.report import plots
 
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda path, figure: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda path, figure: figures.append(figure))
     for panel in (embedding_map(), subject_map()):
         draw_scatter(tmp_path / "a.png", panel.points, panel.groups, "Map")
     few, many = (figure.axes[0] for figure in figures)
@@ -130,7 +130,7 @@ def test_curves_within_a_decade_have_no_log_axis(values: list[float], scale: str
     from triform.report import plots
 
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda path, figure: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda path, figure: figures.append(figure))
     draw_curves(tmp_path / "a.png", [Curves("Distance", (Series("train", [0, 1, 2], values),), log_y=True)])
     (axes,) = figures[0].axes
     assert axes.get_yscale() == scale

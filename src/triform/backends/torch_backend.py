@@ -27,6 +27,9 @@ class TorchTask(Protocol):
 
     def predict_torch(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]: ...
 
+    def rate_factor(self, name: str) -> float:
+        """Of the learning rate of the parameter of this name."""
+
 
 def pick_device(wanted: str) -> str:
     """`auto` is a CUDA device where there is one, else the CPU (the one that gives equal bits; MPS only when asked for)."""
@@ -61,6 +64,14 @@ def _key(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
 
 
+def _by_factor(factors: Mapping[str, float]) -> dict[float, list[str]]:
+    """Parameters by their factor of the learning rate, in the order in which they first come."""
+    groups: dict[float, list[str]] = {}
+    for name, factor in factors.items():
+        groups.setdefault(factor, []).append(name)
+    return groups
+
+
 class TorchBackend:
     """A task's model under AdamW. The step's number keys dropout, so that no random state is saved."""
 
@@ -75,7 +86,13 @@ class TorchBackend:
         if settings.jit_compile:
             self.model.compile()
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=device != "mps")
+        groups = _by_factor({name: task.rate_factor(name) for name in self.parameters})
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [self.parameters[name] for name in names], "factor": factor} for factor, names in groups.items()],
+            lr=0.0,
+            weight_decay=settings.weight_decay,
+            fused=device != "mps",
+        )
         self._set_moments({name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in self.parameters.items()}, 0)
 
     def train_step(self, batch: Batch, step: int, lr: float) -> dict[str, float]:
@@ -83,7 +100,7 @@ class TorchBackend:
         torch.manual_seed(_key(self.seed, step))
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         parts = list(microbatches(batch, self.settings.gradient_accumulation_steps))
         told = [self._gradient(part, number=len(parts)) for part in parts]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from triform.data.manifest import MANIFEST_NAME, CloudRecord, load_manifest
+from triform.data.bookkeeping import MANIFEST_NAME
+from triform.data.manifest import CloudRecord, load_manifest
 from triform.data.split import Split
 from triform.errors import DataError
 

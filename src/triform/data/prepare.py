@@ -5,21 +5,21 @@ which files are usable and which have one content, so it deals the splits for go
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from triform.data.batches import in_threads, refuse_other_recipe
+from triform.data.batches import outcomes, prepare_all, refuse_other_recipe
+from triform.data.bookkeeping import read_object, sha256_of_file
 from triform.data.config import CloudRecipe, CloudSettings
-from triform.data.manifest import MANIFEST_NAME, CloudRecord, Manifest, cloud_path, load_manifest, make_manifest, read_object, recipe_of
+from triform.data.manifest import CloudRecord, Manifest, cloud_path, load_manifest, make_manifest, recipe_of
 from triform.data.plan import Plan, load_plan, plan
-from triform.data.quarantine import BadFile, Quarantined, as_lines, refuse_too_many
+from triform.data.quarantine import BadFile, Quarantined
 from triform.data.raw_files import RawFile, Read, open_raw_files
 from triform.data.sampled_cloud import STEP_VERSION, sample_cloud
 from triform.data.split import Split, join_groups
 from triform.errors import DataError
-from triform.files import flush_folders, write_all
+from triform.files import flush_folders, remove_dead_litter, write_all
 
 __all__ = ["finalize", "load_plan", "plan", "prepare", "prepare_batch", "prepared_already"]
 
@@ -36,17 +36,7 @@ def prepare(settings: CloudSettings, *, workers: int = 2, progress: Callable[[in
 
     Raises: DataError, CannotWrite, DiskFull.
     """
-    if manifest := prepared_already(settings):
-        return manifest
-    made = plan(settings, settings.raw_files())
-    in_threads(
-        lambda number, one_more: prepare_batch(made, number, on_file=one_more),
-        made.num_batches,
-        num_files=len(made.files),
-        workers=workers,
-        progress=progress,
-    )
-    return finalize(made)
+    return prepared_already(settings) or prepare_all(plan(settings), prepare_batch, finalize, workers=workers, progress=progress)
 
 
 def prepared_already(settings: CloudSettings) -> Manifest | None:
@@ -55,9 +45,8 @@ def prepared_already(settings: CloudSettings) -> Manifest | None:
     Raises: DataError: It was prepared by other settings; the message names them.
     """
     manifest = load_manifest(settings.raw_folder()) if settings.data_dir else None
-    if manifest is None:
-        return None
-    refuse_other_recipe(settings.data_dir, wanted=recipe_of(settings), found=manifest.recipe)
+    if manifest:
+        refuse_other_recipe(settings.data_dir, wanted=recipe_of(settings), found=manifest.recipe)
     return manifest
 
 
@@ -83,9 +72,7 @@ def prepare_batch(made: Plan, number: int, *, on_file: Callable[[], None] = lamb
                 quarantined.append(Quarantined(file.name, file.member, str(bad)))
             on_file()
     write_all(outputs)
-    outcome = {"step": _step(made.recipe), "plan": made.digest, "clouds": [record.as_tree() for record in records]}
-    outcome["quarantined"] = [asdict(file) for file in quarantined]
-    write_all({made.batch_path(number): json.dumps(outcome, indent=1).encode()})
+    made.write_outcome(number, step=_step(made.recipe), plan=made.digest, clouds=records, quarantined=quarantined)
 
 
 def finalize(made: Plan, *, on_file: Callable[[], None] = lambda: None) -> Manifest:
@@ -94,18 +81,16 @@ def finalize(made: Plan, *, on_file: Callable[[], None] = lambda: None) -> Manif
     Raises: DataError: a batch is missing, too many files are bad, fewer than three clouds are usable, or a cloud was changed.
         CannotWrite, DiskFull.
     """
-    records, quarantined = _outcomes(made)
-    write_all({made.prepared_dir / "quarantine.jsonl": as_lines(quarantined)})
-    refuse_too_many(quarantined, len(made.files), max_fraction=made.max_quarantine_fraction)
+    records, quarantined = outcomes(made, "clouds", CloudRecord)
     groups = join_groups({record.name: made.groups[record.name] for record in records}, {r.name: r.source_sha256 for r in records})
     split_of = made.split_of(groups)
     records = [replace(record, group=groups[record.name]) for record in records]
     records = _give_roles(made, records, split_of, on_file=on_file)
     for record in records:
-        if _sha256_of(record.path(made.prepared_dir)) != record.sha256:
+        if sha256_of_file(record.path(made.prepared_dir)) != record.sha256:
             raise DataError(f"{record.path(made.prepared_dir)} changed during preparation", do="run `triform prepare` again")
     manifest = make_manifest(made.prepared_dir, made.recipe, clouds=records, quarantined=quarantined)
-    write_all({made.prepared_dir / MANIFEST_NAME: manifest.as_json()})
+    manifest.write()
     _remove_unnamed(made, manifest)
     return manifest
 
@@ -137,7 +122,7 @@ def _prepare_file(
     data = read(file.member)
     source = hashlib.sha256(data).hexdigest()
     if candidates := [record for record in known or [] if record.source_sha256 == source]:
-        there = _sha256_of(cloud_path(made.prepared_dir, file.name))
+        there = sha256_of_file(cloud_path(made.prepared_dir, file.name))
         for record in candidates:
             if record.sha256 == there:
                 return record, None
@@ -145,28 +130,6 @@ def _prepare_file(
     npz = cloud.as_npz(source_sha256=source)
     sha256 = hashlib.sha256(npz).hexdigest()
     return CloudRecord(file.name, split, made.groups[file.name], source, cloud.num_source_points, cloud.num_dropped, sha256), npz
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _outcomes(made: Plan) -> tuple[list[CloudRecord], list[Quarantined]]:
-    """The records of all batches, which together name every planned file once."""
-    records: list[CloudRecord] = []
-    quarantined: list[Quarantined] = []
-    digest = made.digest
-    for number in range(made.num_batches):
-        outcome = read_object(made.batch_path(number))
-        if outcome.get("plan") != digest:
-            raise DataError(f"Batch {number} of {made.num_batches} is not prepared", do="run `triform prepare` again")
-        records += [CloudRecord(**tree) for tree in outcome["clouds"]]
-        quarantined += [Quarantined(**tree) for tree in outcome["quarantined"]]
-    assert sorted([r.name for r in records] + [q.name for q in quarantined]) == sorted(file.name for file in made.files)
-    return records, quarantined
 
 
 def _give_roles(made: Plan, records: list[CloudRecord], split_of: dict[str, Split], *, on_file: Callable[[], None]) -> list[CloudRecord]:
@@ -200,18 +163,14 @@ def _make_again(made: Plan, record: CloudRecord, read: Read) -> tuple[CloudRecor
 
 def _remove_unnamed(made: Plan, manifest: Manifest) -> None:
     """Remove clouds whose raw file vanished or turned bad, records of batches that are no more, and what a killed process left."""
-    folder = made.prepared_dir
+    folder, clouds = made.prepared_dir, made.prepared_dir / "clouds"
     named = {record.path(folder) for record in manifest.clouds} | {made.batch_path(number) for number in range(made.num_batches)}
-    stale = [path for path in _files_below(folder / "clouds") if path not in named]
-    stale += [path for path in (folder / "plan").iterdir() if path.name.startswith(("batch-", ".")) and path not in named]
-    stale += folder.glob(".*.tmp")
+    files = [path for path in [*clouds.rglob("*"), *(folder / "plan").glob("batch-*")] if path.is_file() and path.suffix != ".tmp"]
+    stale = [path for path in files if path not in named]
     for path in stale:
         path.unlink(missing_ok=True)
-    for path in sorted((path for path in (folder / "clouds").rglob("*") if path.is_dir()), reverse=True):
+    remove_dead_litter(folder)
+    for path in sorted((path for path in clouds.rglob("*") if path.is_dir()), reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
     flush_folders({path.parent for path in stale if path.parent.exists()})
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())

@@ -63,11 +63,11 @@ async def plan_preprocess(request: PipelineRequest) -> Prepared:
     """Found the run folder, list the source files, write the plan."""
     from triform.experiment import from_resolved
     from triform.pipeline.prepare import plan
-    from triform.pipeline.train import identity
+    from triform.pipeline.train import found
 
     def work() -> Prepared:
         experiment = from_resolved(json.loads(request.experiment))
-        RunFolder(Path(request.run_folder)).found(identity(experiment, overrides=request.overrides))
+        found(experiment, RunFolder(Path(request.run_folder)), overrides=request.overrides)
         made = plan(experiment)
         return Prepared(prepared_dir=str(made.prepared_dir), num_batches=made.num_batches, digest=made.digest)
 

@@ -2,7 +2,7 @@
 
 from triform.experiment.checks import monitor
 from triform.experiment.describe import Row, describe, fingerprint, resolved, to_yaml
-from triform.experiment.gate import from_resolved
+from triform.experiment.gate import data_of, from_resolved
 from triform.experiment.loading import Loaded, load
 from triform.experiment.schema import schema
 from triform.experiment.tree import Data, Experiment, Task
@@ -13,6 +13,7 @@ __all__ = [
     "Loaded",
     "Row",
     "Task",
+    "data_of",
     "describe",
     "fingerprint",
     "from_resolved",

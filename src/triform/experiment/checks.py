@@ -6,8 +6,10 @@ from typing import Literal, NamedTuple
 
 from triform.data.config import CloudSettings
 from triform.data.meshes.config import MeshSettings
+from triform.data.poses.config import PoseSettings
 from triform.experiment.schema import Path
 from triform.experiment.tree import Experiment
+from triform.tasks.human_pose.config import MaskedAutoencoder, PoseAugmentation, PoseLifting, PosePretraining
 from triform.tasks.mesh_identity.config import MeshIdentity
 from triform.tasks.point_autoencoder.config import AbstractionLevel, FoldingDecoder, MultiScaleLevel, PointAutoencoder
 from triform.training.config import Training
@@ -16,6 +18,8 @@ Better = Literal["lower", "higher"]
 METRICS: dict[str, dict[str, Better]] = {
     "point_autoencoder": {"cd_l2": "lower", "cd_squared": "lower"},
     "mesh_identity": {"rank_1": "higher", "eer": "lower", "accuracy": "higher", "classification_loss": "lower"},
+    "pose_pretraining": {"hidden": "lower", "reconstruction": "lower", "mpjpe": "lower"},
+    "pose_lifting": {"mpjpe": "lower", "p_mpjpe": "lower", "n_mpjpe": "lower", "mpjve": "lower"},
 }
 """Validation metrics of each task, which `training.monitor` may name, and which way is better."""
 
@@ -32,6 +36,8 @@ def _own_metrics(experiment: Experiment) -> tuple[str, ...]:
     """What validation gives; first what the task is judged by."""
     if isinstance(experiment.data, MeshSettings):
         return ("rank_1", "eer") if experiment.data.protocol == "open_set" else ("accuracy", "classification_loss")
+    if isinstance(experiment.task, PosePretraining):
+        return ("hidden", "reconstruction") if isinstance(experiment.task.objective, MaskedAutoencoder) else ("mpjpe",)
     return tuple(METRICS[experiment.task.kind])
 
 
@@ -42,6 +48,15 @@ class Clash(NamedTuple):
     text: str
     beside: Path
 
+
+_POSES = "pose_npz, cmu_bvh, h36m_videopose3d, h36m_motionbert, mpi_inf_3dhp or mpi_inf_3dhp_npz"
+DATA_OF = {
+    "point_autoencoder": "ply_clouds or maize_field3d",
+    "mesh_identity": "mesh_hdf5 or mesh_files",
+    "pose_pretraining": _POSES,
+    "pose_lifting": _POSES,
+}
+"""Kinds of data that each task takes."""
 
 NUM_POINTS: Path = ("data", "num_points")
 
@@ -54,9 +69,10 @@ def clashes(experiment: Experiment) -> Iterator[Clash]:
         yield from _point_autoencoder(task, num_points=data.num_points)
     elif isinstance(task, MeshIdentity) and isinstance(data, MeshSettings):
         yield from _mesh_identity(experiment, task, data)
+    elif isinstance(task, PosePretraining | PoseLifting) and isinstance(data, PoseSettings):
+        yield from _human_pose(task, data)
     else:
-        wanted = "ply_clouds or maize_field3d" if isinstance(task, PointAutoencoder) else "mesh_hdf5 or mesh_files"
-        yield Clash(("data", "kind"), f'got "{data.kind}", expected {wanted}, which the task takes', ("task", "kind"))
+        yield Clash(("data", "kind"), f'got "{data.kind}", expected {DATA_OF[task.kind]}, which the task takes', ("task", "kind"))
         return
     metrics = _own_metrics(experiment)
     if experiment.training.monitor not in ("auto", *metrics):
@@ -64,6 +80,9 @@ def clashes(experiment: Experiment) -> Iterator[Clash]:
         yield Clash(("training", "monitor"), text, ("task", "kind"))
     if experiment.backend == "mlx" and not isinstance(task, MeshIdentity):
         yield Clash(("backend",), 'got "mlx", expected auto or torch: this task has no model in MLX', ("task", "kind"))
+    if experiment.init_from and not isinstance(task, PosePretraining | PoseLifting):
+        text = "expected none: this task has no encoder that is pretrained (`triform train --resume` goes on from a checkpoint)"
+        yield Clash(("init_from",), text, ("task", "kind"))
 
 
 def _training(training: Training) -> Iterator[Clash]:
@@ -101,6 +120,39 @@ def _grid(decoder: FoldingDecoder, *, num_points: int) -> Iterator[Clash]:
         points = f"({decoder.grid_size**2} points)"
         text = f"got {decoder.grid_size} {points}, expected {least} to {most}: half to twice num_points, {num_points}"
         yield Clash(("task", "decoder", "grid_size"), text, NUM_POINTS)
+
+
+def _human_pose(task: PosePretraining | PoseLifting, data: PoseSettings) -> Iterator[Clash]:
+    encoder: Path = ("task", "encoder")
+    if task.encoder.width % task.encoder.heads:
+        text = f"got {task.encoder.width}, expected a multiple of heads, {task.encoder.heads}"
+        yield Clash((*encoder, "width"), text, (*encoder, "heads"))
+    for name in ("scale_range", "speed_range"):
+        yield from _range(task.augmentation, name)
+    if isinstance(task, PoseLifting):
+        if not any(getattr(task.losses, name) for name in ("mpjpe", "n_mpjpe", "velocity", "reprojection", "bone_length", "symmetry")):
+            yield Clash(("task", "losses"), "all weights are 0, expected one at least above 0", ("task", "losses"))
+    elif isinstance(task.objective, MaskedAutoencoder):
+        yield from _masks(task.objective, data, width=task.encoder.width, heads=task.encoder.heads)
+
+
+def _range(augmentation: PoseAugmentation, name: str) -> Iterator[Clash]:
+    smallest, largest = getattr(augmentation, name)
+    if smallest > largest:
+        path: Path = ("task", "augmentation", name)
+        yield Clash(path, f"got {smallest:g} before {largest:g}, expected the smallest factor first", path)
+
+
+def _masks(objective: MaskedAutoencoder, data: PoseSettings, *, width: int, heads: int) -> Iterator[Clash]:
+    path: Path = ("task", "objective")
+    if objective.masked_joints > 16:
+        yield Clash((*path, "masked_joints"), f"got {objective.masked_joints}, expected at most 16 of the 17 joints", ("data", "kind"))
+    if not objective.masked_joints and not round(objective.frame_mask_ratio * data.num_frames):
+        text = f"got {objective.frame_mask_ratio:g}, which hides none of {data.num_frames} frames, and no joints are hidden"
+        yield Clash((*path, "frame_mask_ratio"), f"{text}; expected something to give back", ("data", "num_frames"))
+    decoder = objective.decoder_width or width // 2
+    if decoder % heads:
+        yield Clash((*path, "decoder_width"), f"got {decoder}, expected a multiple of heads, {heads}", ("task", "encoder", "heads"))
 
 
 def _mesh_identity(experiment: Experiment, task: MeshIdentity, data: MeshSettings) -> Iterator[Clash]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic_core import ValidationError
 
 from triform.experiment.checks import clashes
@@ -26,7 +27,7 @@ from triform.experiment.schema import (
     paths,
     root,
 )
-from triform.experiment.tree import Experiment
+from triform.experiment.tree import Data, Experiment
 
 
 def check(document: Document) -> Experiment:
@@ -92,6 +93,11 @@ def from_resolved(tree: dict[str, Any]) -> Experiment:
         ExperimentError: the tree is not an experiment of this version; every mistake is listed.
     """
     return check(Document(file="the resolved experiment", tree=json.loads(json.dumps(tree))))
+
+
+def data_of(tree: dict[str, Any]) -> Any:
+    """Return the data settings of a plain tree that a plan kept; it was checked when the plan was made."""
+    return TypeAdapter(Data).validate_json(json.dumps(tree))
 
 
 def _choose_kinds(document: Document, node: Node, value: object, path: Path) -> None:

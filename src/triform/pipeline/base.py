@@ -70,7 +70,9 @@ def _same(recorded: Json | None, asked: Json) -> bool:
 
 
 def _named(pointer: Json) -> str:
-    return f"{pointer['commit']} of {pointer['run']}" if "commit" in pointer else f"{pointer['file']} (sha256 {pointer['sha256'][:12]})"
+    if "commit" in pointer:
+        return f"{pointer['commit']} of {pointer['run']}"
+    return f"{pointer.get('file') or pointer['weights']} (sha256 {pointer['sha256'][:12]})"
 
 
 def measured_by(experiment: Experiment) -> Json:
@@ -79,7 +81,7 @@ def measured_by(experiment: Experiment) -> Json:
 
 
 def read_base(folder: RunFolder, experiment: Experiment, *, parent: Json | None, data_digest: str) -> Base | None:
-    """The newest good commit; else the checkpoint that the run begins from; None where it begins at step 0.
+    """The newest good commit; else the checkpoint that the run begins from; None where it begins at step 0, whatever its weights.
 
     Args:
         parent: what `run.json` keeps of that checkpoint.
@@ -99,7 +101,7 @@ def read_base(folder: RunFolder, experiment: Experiment, *, parent: Json | None,
             expected="one that fits its recorded digest",
             do="restore the folder from a copy, or start again under another run name",
         )
-    return None if parent is None else _from_parent(folder, experiment, parent, data_digest)
+    return None if parent is None or "weights" in parent else _from_parent(folder, experiment, parent, data_digest)
 
 
 def _refuse_other_data(folder: RunFolder, record: Json, data_digest: str) -> None:

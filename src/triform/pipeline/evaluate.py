@@ -40,28 +40,25 @@ def evaluate(folder: RunFolder, *, prepared_dir: Path | None = None, say: Callab
             f"{place} is not the data that {folder.path} was trained on",
             do="prepare it again by the run's settings (`triform prepare`), or name that data's folder with --prepared-dir",
         )
-    backend = _build(experiment, splits["train"].facts, say)
-    _load_model(backend, folder)
+    backend = open_model(folder, experiment, splits["train"].facts, say)
     task = experiment.task.build()
     evaluation = task.evaluate(splits, backend.predict, batch_size=experiment.training.batch_size, seed=experiment.seed, say=say)
     backend.close()
     return _write(folder, result, evaluation)
 
 
-def _build(experiment: Experiment, facts: Facts, say: Callable[[str], None]) -> Backend:
-    """The run's own framework and device, or, where these are not there, PyTorch's best: the model is the same."""
+def open_model(folder: RunFolder, experiment: Experiment, facts: Facts, say: Callable[[str], None]) -> Backend:
+    """A finished run's model in the run's own framework and device, or, where these are not there, on PyTorch's best: it is the same."""
     num_threads = experiment.training.num_threads or usable_threads()
     try:
-        return build_backend(experiment, facts, num_threads=num_threads)[0]
+        backend = build_backend(experiment, facts, num_threads=num_threads)[0]
     except ExperimentError as error:
         say(f"{error.got}; measured in PyTorch instead")
         instead = replace(experiment, backend="torch", training=replace(experiment.training, device="auto"))
-        return build_backend(instead, facts, num_threads=num_threads)[0]
-
-
-def _load_model(backend: Backend, folder: RunFolder) -> None:
+        backend = build_backend(instead, facts, num_threads=num_threads)[0]
     weights = load((folder.path / "final" / "model.safetensors").read_bytes())
     backend.load_state({**backend.state(), **{f"model/{name}": array for name, array in weights.items()}})
+    return backend
 
 
 def _write(folder: RunFolder, result: Json, evaluation: Evaluation) -> Json:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from triform.errors import DataError, Stopped, UsageError
 from triform.experiment import Experiment, from_resolved, load
+from triform.pipeline import initial
 from triform.pipeline.observers import Show, unseen
 from triform.pipeline.prepare import AnyManifest, load_manifest, located, prepare
 from triform.run.commit import commits
@@ -141,7 +142,8 @@ def _with(folder: RunFolder, experiment_file: Path | None, overrides: Sequence[s
     identity = folder.identity()
     if identity is None:
         raise DataError(f"{folder.path} holds no run", do="name a run that was started, or an experiment file beside")
-    return located(load(None, overrides, defaults=identity["experiment"]).experiment)
+    known = {**identity["experiment"], "init_from": ""}  # the folder says what the run began from; only a word asks for it anew
+    return located(load(None, overrides, defaults=known).experiment)
 
 
 def _take_over() -> float | None:
@@ -154,7 +156,8 @@ def _log_to(stream: Any, *, verbose: bool) -> None:
     """Warnings for a person, everything for a supervisor's log; the run's own log under `logs/` has everything too."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.setLevel(logging.INFO if verbose or LIVENESS_FD in os.environ else logging.WARNING)
+    if not verbose and LIVENESS_FD not in os.environ:
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name == initial.logger.name)
     logging.getLogger().addHandler(handler)
 
 

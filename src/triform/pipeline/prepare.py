@@ -12,12 +12,16 @@ from triform.data.meshes import manifest as mesh_manifest
 from triform.data.meshes import prepare as meshes
 from triform.data.meshes.config import MeshSettings
 from triform.data.meshes.manifest import MeshManifest
+from triform.data.poses import manifest as pose_manifest
+from triform.data.poses import prepare as poses
+from triform.data.poses.config import PoseSettings
+from triform.data.poses.manifest import PoseManifest
 from triform.data.split import Split
 from triform.errors import DataError
-from triform.experiment import Experiment
+from triform.experiment import Experiment, data_of
 from triform.run.provenance import usable_threads
 
-AnyManifest = Manifest | MeshManifest
+AnyManifest = Manifest | MeshManifest | PoseManifest
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,13 @@ def located(experiment: Experiment) -> Experiment:
         data = replace(data, prepared_dir=data.data_dir)
     elif data.data_dir or data.prepared_dir or data.kind == "maize_field3d":
         data = replace(data, prepared_dir=str(data.prepared_folder()))
-    return replace(experiment, data=data)
+    return replace(experiment, data=data, init_from=_absolute(_run_named(experiment.init_from)))
+
+
+def _run_named(init_from: str) -> str:
+    """A run may be named as on the command line, by its folder under `runs/`."""
+    named = Path("runs") / init_from
+    return str(named) if init_from and not Path(init_from).expanduser().exists() and (named / "run.json").exists() else init_from
 
 
 def _absolute(path: str) -> str:
@@ -50,7 +60,8 @@ def _absolute(path: str) -> str:
 
 def load_manifest(prepared_dir: Path | str) -> AnyManifest | None:
     """What a prepared folder holds, of whatever kind. Raises: DataError: it was changed."""
-    return cloud_manifest.load_manifest(prepared_dir) or mesh_manifest.load_manifest(prepared_dir)
+    readers = (cloud_manifest.load_manifest, mesh_manifest.load_manifest, pose_manifest.load_manifest)
+    return next((found for read in readers if (found := read(prepared_dir)) is not None), None)
 
 
 def load_splits(experiment: Experiment, prepared_dir: Path, splits: Iterable[Split]) -> dict[str, Any]:
@@ -59,6 +70,10 @@ def load_splits(experiment: Experiment, prepared_dir: Path, splits: Iterable[Spl
         from triform.data.meshes.meshes import load_meshes
 
         return {split: load_meshes(prepared_dir, split, cache=experiment.data.cache_data) for split in splits}
+    if isinstance(experiment.data, PoseSettings):
+        from triform.data.poses.poses import load_poses
+
+        return {split: load_poses(prepared_dir, split, experiment.data) for split in splits}
     from triform.data.clouds import load_clouds
 
     return {split: load_clouds(prepared_dir, split) for split in splits}
@@ -68,9 +83,20 @@ def prepare(experiment: Experiment, *, progress: Callable[[int, int], None] = la
     """Prepare all samples, redoing only what changed. Raises: DataError, CannotWrite, DiskFull."""
     if (known := _prepared_already(experiment)) is not None:
         return known
-    if isinstance(experiment.data, MeshSettings):
-        return meshes.prepare(experiment.data, workers=usable_threads(), progress=progress)
-    return clouds.prepare(experiment.data, workers=usable_threads(), progress=progress)
+    manifest: AnyManifest = _preparation(experiment).prepare(experiment.data, workers=usable_threads(), progress=progress)
+    return manifest
+
+
+def _preparation(experiment: Experiment) -> Any:
+    """The module that prepares this kind of data."""
+    if isinstance(experiment.data, PoseSettings):
+        return poses
+    return meshes if isinstance(experiment.data, MeshSettings) else clouds
+
+
+def _planned_by(prepared_dir: Path) -> Any:
+    """The module whose plan lies in a prepared folder."""
+    return next((module for module in (poses, meshes) if module.is_planned(prepared_dir)), clouds)
 
 
 def plan(experiment: Experiment) -> Planned:
@@ -78,39 +104,37 @@ def plan(experiment: Experiment) -> Planned:
     if (known := _prepared_already(experiment)) is not None:
         return Planned(known.prepared_dir, 0, known.digest)
     data = experiment.data
-    made = meshes.plan(data) if isinstance(data, MeshSettings) else clouds.plan(data, data.raw_files())
+    made = _preparation(experiment).plan(data)
     return Planned(made.prepared_dir, made.num_batches, made.digest)
 
 
 def _prepared_already(experiment: Experiment) -> AnyManifest | None:
     """The manifest of data that was given prepared. Raises: DataError: by other settings, and there is no raw data to do it again."""
     data = experiment.data
-    if isinstance(data, MeshSettings):
-        return meshes.prepared_already(data if data.data_dir or not data.prepared_dir else replace(data, data_dir=data.prepared_dir))
-    if data.data_dir or not data.prepared_dir:
-        return clouds.prepared_already(data)
+    given = data if data.data_dir else replace(data, data_dir=data.prepared_dir)
     try:
-        return clouds.prepared_already(replace(data, data_dir=data.prepared_dir))
+        known: AnyManifest | None = _preparation(experiment).prepared_already(given)
     except DataError:
-        if data.kind == "maize_field3d":  # its raw data can be downloaded
-            return None
-        raise
+        if data.data_dir or data.kind != "maize_field3d":
+            raise
+        return None  # its raw data can be downloaded
+    return known
 
 
 def prepare_batch(prepared_dir: Path, number: int) -> None:
     """Do one batch of the plan that lies in the prepared folder."""
-    if meshes.is_planned(prepared_dir):
-        meshes.prepare_batch(meshes.load_plan(prepared_dir), number)
-    else:
-        clouds.prepare_batch(clouds.load_plan(prepared_dir), number)
+    module = _planned_by(prepared_dir)
+    planned = module.load_plan(prepared_dir)
+    source = [data_of({**planned.recipe, "data_dir": str(planned.root)}).raw_poses()] if module is poses else []
+    module.prepare_batch(planned, number, *source)
 
 
 def finalize(prepared_dir: Path, *, num_batches: int) -> AnyManifest:
     """Check what the batches made and write the manifest. Raises: DataError."""
-    if num_batches and meshes.is_planned(prepared_dir):
-        return meshes.finalize(meshes.load_plan(prepared_dir))
     if num_batches:
-        return clouds.finalize(clouds.load_plan(prepared_dir))
+        module = _planned_by(prepared_dir)
+        made: AnyManifest = module.finalize(module.load_plan(prepared_dir))
+        return made
     known = load_manifest(prepared_dir)
     if known is None:
         raise DataError(f"{prepared_dir} is not prepared any more", do="run the same command again")

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from triform.experiment import Experiment
 from triform.pipeline.build import build_backend, framework
 from triform.pipeline.prepare import load_splits, prepare
 from triform.run.provenance import processor, usable_threads
+from triform.tasks.human_pose.config import PoseLifting, PosePretraining
+from triform.tasks.mesh_identity.config import MeshIdentity
 from triform.training.backend import Facts
 from triform.training.timings import Timings
 
@@ -58,19 +60,31 @@ def _lines(experiment: Experiment, facts: Facts, timings: Timings, data_s: float
     yield ""
     yield f"part        share of {timings.of}"
     whole = timings.forward_s + (timings.backward_s if timings.of == "forward and backward" else 0.0)
-    for name, seconds in {**timings.parts, "other": max(0.0, whole - sum(timings.parts.values()))}.items():
+    parts = {name: seconds for name, seconds in timings.parts.items() if seconds}
+    for name, seconds in {**parts, "other": max(0.0, whole - sum(parts.values()))}.items():
         yield f"{name:10}  {seconds / whole:6.1%}  {seconds * 1e3:10.1f} ms"
     yield from _cost(experiment, facts)
 
 
 def _cost(experiment: Experiment, facts: Facts) -> Iterator[str]:
     """Multiply-adds of one sample's forward pass, where the task counts them."""
-    if experiment.task.kind != "mesh_identity":
+    counted = _counted(experiment, facts)
+    if not counted:
         return
-    from triform.tasks.mesh_identity.cost import macs
-
-    counted = macs(experiment.task, facts["num_vertices"], facts["num_classes"])
     yield ""
     yield "multiply-adds of a sample's forward pass"
     for name, number in {**counted, "all": sum(counted.values())}.items():
         yield f"{name:10}  {number / 1e6:10.1f} million"
+
+
+def _counted(experiment: Experiment, facts: Facts) -> Mapping[str, int]:
+    task = experiment.task
+    if isinstance(task, MeshIdentity):
+        from triform.tasks.mesh_identity.cost import macs
+
+        return macs(task, facts["num_vertices"], facts["num_classes"])
+    if isinstance(task, PosePretraining | PoseLifting):
+        from triform.tasks.human_pose.cost import macs as pose_macs
+
+        return pose_macs(task.encoder, facts["num_frames"], facts["num_joints"])
+    return {}

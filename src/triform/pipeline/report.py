@@ -1,22 +1,25 @@
 """Put a run's report together: what its task shows, its history, its settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from triform.errors import UsageError
+from triform.experiment import Experiment
 from triform.pipeline.evaluate import evaluate
 from triform.pipeline.local import experiment_of, settings_of
 from triform.pipeline.observers import draw
 from triform.pipeline.prepare import AnyManifest, load_manifest
 from triform.report.page import write_report as write_page
-from triform.report.panels import Event, Events, Fact, KeyValues, Report, Table
+from triform.report.panels import Event, Events, Fact, KeyValues, Panel, PoseClips, Report, Table
 from triform.report.plots import draw_panels
 from triform.run.folder import Json, RunFolder
 from triform.run.metrics_log import history
 from triform.run.ownership import claims
 from triform.run.status import read_outcome
+from triform.training.task import HistoryRow
 
 
 def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path:
@@ -28,9 +31,7 @@ def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path
     result, experiment = folder.result() or {}, experiment_of(folder, prepared_dir=prepared_dir)
     rows = history(folder, result["history"]["generation"], result["history"]["metrics_bytes"])
     draw(folder, rows)
-    task = experiment.task.build()
-    with np.load(folder.evaluation / "arrays.npz", allow_pickle=False) as arrays:
-        shown = task.panels(dict(arrays), rows)
+    shown = _shown(folder, experiment, rows)
     draw_panels(folder.path / "plots", shown)
     manifest = load_manifest(experiment.data.prepared_folder())
     report = Report(
@@ -42,6 +43,24 @@ def write_report(folder: RunFolder, *, prepared_dir: Path | None = None) -> Path
     )
     write_page(folder.report, report)
     return folder.report
+
+
+def film_report(folder: RunFolder, path: Path) -> None:
+    """Film the poses that the report shows, as .gif or .mp4. Raises: UsageError: it shows none, or the suffix is another."""
+    shown = _shown(folder, experiment_of(folder), ())
+    clips = [panel for panel in shown if isinstance(panel, PoseClips)]
+    if not clips:
+        raise UsageError(f"{folder.path} shows no poses", expected="a run of pose_lifting or pose_pretraining", do="leave out --animation")
+    from triform.report.animation import animate
+
+    animate(path, clips[0])
+
+
+def _shown(folder: RunFolder, experiment: Experiment, rows: Iterable[HistoryRow]) -> tuple[Panel, ...]:
+    """What the task shows of the saved evaluation."""
+    with np.load(folder.evaluation / "arrays.npz", allow_pickle=False) as arrays:
+        panels: tuple[Panel, ...] = experiment.task.build().panels(dict(arrays), rows)
+    return panels
 
 
 def _facts(result: Json, metrics: Json) -> Iterator[Fact]:

@@ -16,8 +16,10 @@ from triform.data.order import steps_per_epoch
 from triform.errors import DataError, ExperimentError, TriformError, UsageError
 from triform.experiment import Experiment, fingerprint, from_resolved, monitor, resolved
 from triform.files import remove_litter
+from triform.pipeline import initial
 from triform.pipeline.base import Base, measured_by, pointer_to, read_base, refuse_other_parent
 from triform.pipeline.build import build_backend
+from triform.pipeline.initial import initialise, pointer_to_weights
 from triform.pipeline.observers import (
     CollapseObserver,
     LogObserver,
@@ -88,16 +90,38 @@ def train(
         show: called with the status, at most twice a second.
     Raises: Stopped and every other kind of TriformError; the outcome is recorded in the folder.
     """
-    asked = pointer_to(parent)
-    recorded = folder.found(identity(experiment, overrides=overrides, parent=asked))["parent"]
-    refuse_other_parent(folder, recorded=recorded, asked=asked)
+    begun_from = found(experiment, folder, overrides=overrides, parent=parent)
     if (result := folder.result()) is not None:
         return result
     lock = acquire_lock(folder, take_over_after_s=take_over_after_s)
     try:
-        return _Session(experiment, folder, prepared_dir, stop_requested, show).run(asked or recorded)
+        return _Session(experiment, folder, prepared_dir, stop_requested, show).run(begun_from)
     finally:
         lock.release()
+
+
+def found(experiment: Experiment, folder: RunFolder, *, overrides: Sequence[str] = (), parent: Path | None = None) -> Json | None:
+    """Record whose run this is and what it begins from, once; returns the latter.
+
+    Args: parent: a checkpoint of another run.
+    Raises: ConfigConflict: the run is another experiment's, or began otherwise. DataError: the weights to start with are not there.
+    """
+    asked = pointer_to(parent) or _initial(experiment, folder)
+    recorded: Json | None = folder.found(identity(experiment, overrides=overrides, parent=asked))["parent"]
+    refuse_other_parent(folder, recorded=recorded, asked=asked)
+    return recorded
+
+
+def _initial(experiment: Experiment, folder: RunFolder) -> Json | None:
+    """What to start with; a run that has begun needs it no more, so it may be gone. Raises: DataError."""
+    if not experiment.init_from:
+        return None
+    try:
+        return pointer_to_weights(experiment.init_from)
+    except DataError:
+        if folder.identity() is None:
+            raise
+        return None
 
 
 class _Session:
@@ -109,18 +133,25 @@ class _Session:
         self.experiment, self.folder, self.prepared_dir = experiment, folder, prepared_dir
         self.stop_requested, self.show = stop_requested, show
         self.settings = experiment.training
+        self.initialised = False
 
     def run(self, parent: Json | None) -> Json:
         splits = load_splits(self.experiment, self.prepared_dir, ("train", "val"))
         base = read_base(self.folder, self.experiment, parent=parent, data_digest=splits["train"].digest)
         backend, environment, warnings = self._open_backend(base, splits["train"].facts)
+        if base is None and parent is not None:
+            warnings.append({"kind": "initialised", "text": initialise(backend, parent)})
+            self.initialised = True
         record = {"base": base.pointer if base else None, "environment": environment, "warnings": warnings, "asked_by": _asked_by()}
         owner = take_claim(self.folder, record)
         with self._outcome(owner):
             begun = f"from step {base.progress.step}" if base else "from the beginning"
             logger.info("generation %d %s; %s", owner.generation, begun, environment)
             for warning in warnings:
-                logger.warning("%s", warning["text"])
+                if warning["kind"] == "initialised":
+                    initial.logger.info("%s", warning["text"])  # told to a person, though it is no warning
+                else:
+                    logger.warning("%s", warning["text"])
             return self._train(owner, backend, environment, base, splits)
 
     def _open_backend(self, base: Base | None, facts: Facts) -> tuple[Backend, Json, list[Json]]:
@@ -152,6 +183,8 @@ class _Session:
         loop = Loop(plan, backend, checkpointer, watchers, lambda: {"metrics_bytes": log.position})
         try:
             _begin(loop, base, best_model)
+            if self.initialised:  # the pretrained run's own folder may go: this commit is its copy
+                checkpointer.commit_now(0, loop.state(), loop.meta())
             progress = loop.run()
         finally:
             checkpointer.close()

@@ -17,12 +17,29 @@ from string import Template
 from typing import Any, assert_never
 
 from triform.report.atomic import replace_bytes
+from triform.report.bars_svg import bars_fragment
 from triform.report.clouds import clouds_fragment
 from triform.report.curves_svg import curves_fragment
 from triform.report.fragment import Fragment
+from triform.report.heatmaps import heatmaps_fragment
 from triform.report.histogram_svg import histogram_fragment
 from triform.report.meshes import meshes_fragment
-from triform.report.panels import CloudPairs, Curves, Events, Histogram, KeyValues, MeshViews, Panel, Report, Scatter, Table
+from triform.report.panels import (
+    Bars,
+    CloudPairs,
+    Curves,
+    Events,
+    Heatmaps,
+    Histogram,
+    KeyValues,
+    MeshViews,
+    Panel,
+    PoseClips,
+    Report,
+    Scatter,
+    Table,
+)
+from triform.report.poses import poses_fragment
 from triform.report.scatter_svg import scatter_fragment
 from triform.report.sections import events_fragment, facts_html, key_values_fragment, table_fragment
 
@@ -68,6 +85,12 @@ def panel_fragment(panel: Panel) -> Fragment:
             return clouds_fragment(panel)
         case MeshViews():
             return meshes_fragment(panel)
+        case PoseClips():
+            return poses_fragment(panel)
+        case Bars():
+            return bars_fragment(panel)
+        case Heatmaps():
+            return heatmaps_fragment(panel)
         case Scatter():
             return scatter_fragment(panel)
         case Events():
@@ -96,21 +119,26 @@ def viewer_file(name: str) -> str:
 
 
 def _sections(panels: tuple[Panel, ...], fragments: list[Fragment]) -> Iterator[str]:
-    """Neighbouring charts stand two in a row; the first of an odd number is as wide as the page."""
+    """Neighbouring charts stand two in a row, and so do neighbouring bars; the first of an odd number is as wide as the page."""
     numbered = enumerate(zip(panels, fragments, strict=True))
-    for charts, group in groupby(numbered, key=lambda item: isinstance(item[1][0], Curves | Histogram)):
+    for paired, group in groupby(numbered, key=lambda item: _paired(item[1][0])):
         members = list(group)
         for place, (index, (panel, fragment)) in enumerate(members):
-            half = charts and not (place == 0 and len(members) % 2)
+            half = bool(paired) and not (place == 0 and len(members) % 2)
             yield (
                 f'<section id="s{index}" class="panel {type(panel).__name__.lower()}{" half" if half else ""}" aria-labelledby="h{index}">'
                 f'<h2 id="h{index}">{escape(panel.title)}</h2>{fragment.html}</section>'
             )
 
 
+def _paired(panel: Panel) -> str:
+    """Which panels may stand beside this one: those of equal height; none for ""."""
+    return "charts" if isinstance(panel, Curves | Histogram) else "bars" if isinstance(panel, Bars) else ""
+
+
 def _collect(fragments: list[Fragment]) -> dict[str, list[dict[str, Any]]]:
     """The data of all panels of a kind, in the order of the page, which is how the script finds its elements."""
-    collected: dict[str, list[dict[str, Any]]] = {"charts": [], "maps": [], "clouds": [], "meshes": []}
+    collected: dict[str, list[dict[str, Any]]] = {"charts": [], "maps": [], "clouds": [], "meshes": [], "poses": []}
     for fragment in fragments:
         for kind, data in fragment.data:
             collected[kind].append(data)

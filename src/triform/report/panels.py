@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Float32
 from numpy.typing import NDArray
 
 Numbers: TypeAlias = Sequence[float] | NDArray[Any]
@@ -132,6 +133,78 @@ class Scatter:
     noun: str = "groups"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BarSeries:
+    """One bar at each of the panel's labels. A value that isn't finite is left out."""
+
+    name: str
+    values: Numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bars:
+    """Values by name - an error by joint, by action - as bars that lie under one another, in `unit`."""
+
+    title: str
+    labels: tuple[str, ...]
+    series: tuple[BarSeries, ...]
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heatmap:
+    """A matrix of values, the first row at the top; labels name all rows or columns, or none."""
+
+    name: str
+    caption: str
+    values: Float32[np.ndarray, "row column"]
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heatmaps:
+    """Matrices side by side, each coloured on its own scale, which is written below it."""
+
+    title: str
+    maps: tuple[Heatmap, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseClip:
+    """A moving person: prediction over truth, and the 2D joints that the network saw (the image is 2 wide, y points down).
+
+    `hidden` marks the joints of `input_2d` that the network did not see. A joint that isn't finite is not drawn.
+    """
+
+    name: str
+    caption: str
+    truth: Float32[np.ndarray, "frame joint 3"] | None
+    prediction: Float32[np.ndarray, "frame joint 3"] | None
+    input_2d: Float32[np.ndarray, "frame joint 2"] | None
+    hidden: Bool[np.ndarray, "frame joint"] | None
+    frame_rate: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseClips:
+    """Clips of one skeleton that play in step, coordinates in `unit`; `up` points to the top of the picture.
+
+    `parents[i]` is the joint from which joint i hangs, -1 at the root; `left` and `right` are the joints of the person's own sides.
+    """
+
+    title: str
+    clips: tuple[PoseClip, ...]
+    parents: tuple[int, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    unit: str
+    up: tuple[float, float, float]
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened in a run's life: when, what kind (one or two words), and what exactly."""
@@ -167,7 +240,7 @@ class Fact:
     note: str = ""
 
 
-Panel: TypeAlias = Curves | Histogram | Table | CloudPairs | MeshViews | Scatter | Events | KeyValues
+Panel: TypeAlias = Curves | Histogram | Table | CloudPairs | MeshViews | PoseClips | Bars | Heatmaps | Scatter | Events | KeyValues
 
 
 @dataclass(frozen=True, slots=True, eq=False)

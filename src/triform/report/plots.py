@@ -1,7 +1,5 @@
 """Charts as PNG, for a look at a run that still trains and for papers."""
 
-import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,19 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from triform.errors import DataError
-from triform.report.atomic import replace_bytes
 from triform.report.axes import fit_axis
+from triform.report.figures import COLOURS, dress, grid, literal, save
 from triform.report.histogram_svg import checked_bins
-from triform.report.panels import Curves, Histogram, Panel, Scatter
+from triform.report.panels import Bars, Curves, Heatmaps, Histogram, Panel, PoseClips, Scatter
+from triform.report.pose_plots import draw_bars, draw_heatmaps, draw_poses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-COLUMNS = 2
-DOTS_PER_INCH = 120
-WIDTH, HEIGHT = 5.6, 3.4
-"""Size of one chart in inches."""
 
 BINS = 51
 """Odd, so that a value that is always the same has a bar in the middle."""
@@ -38,8 +31,6 @@ MARKERS = "o^sDvPXp"
 NAMED_GROUPS = 20
 """A scatter of more groups has no legend: it would hide the points."""
 
-COLOURS = ("#2c66c4", "#d9822b", "#21875f", "#b8405e", "#7a5bc0", "#17899e", "#8a6d1f", "#6b7684")
-
 
 def draw_curves(path: Path, panels: Sequence[Curves]) -> None:
     """Draw every chart of `panels` into one PNG at `path`, two in a row. Equal panels give equal bytes.
@@ -49,10 +40,10 @@ def draw_curves(path: Path, panels: Sequence[Curves]) -> None:
     Raises:
         CannotWrite: The system refused; `path` is as it was.
     """
-    figure, axes = _grid(len(panels))
+    figure, axes = grid(len(panels))
     for each, panel in zip(axes, panels, strict=True):
         _draw(each, panel)
-    _save(path, figure)
+    save(path, figure)
 
 
 def draw_distribution(path: Path, series: Mapping[str, ArrayLike]) -> None:
@@ -63,7 +54,7 @@ def draw_distribution(path: Path, series: Mapping[str, ArrayLike]) -> None:
     Raises:
         CannotWrite: The system refused; `path` is as it was.
     """
-    figure, axes = _grid(len(series))
+    figure, axes = grid(len(series))
     for index, (each, (name, values)) in enumerate(zip(axes, series.items(), strict=True)):
         flat = np.asarray(values, dtype=np.float64).reshape(-1)
         finite = flat[np.isfinite(flat)]
@@ -71,8 +62,8 @@ def draw_distribution(path: Path, series: Mapping[str, ArrayLike]) -> None:
         counts, edges = np.histogram(finite, _edges(finite))
         each.stairs(counts, edges, fill=True, color=COLOURS[index % len(COLOURS)])
         _log_counts(each, counts)
-        _dress(each, f"{name} ({missing:,} not finite)" if missing else name, "", "count")
-    _save(path, figure)
+        dress(each, f"{name} ({missing:,} not finite)" if missing else name, "", "count")
+    save(path, figure)
 
 
 def draw_histogram(path: Path, panel: Histogram) -> None:
@@ -83,15 +74,15 @@ def draw_histogram(path: Path, panel: Histogram) -> None:
         CannotWrite: The system refused; `path` is as it was.
     """
     bins = [checked_bins(line) for line in panel.series]
-    figure, (axes,) = _grid(1)
+    figure, (axes,) = grid(1)
     for index, (line, (edges, counts)) in enumerate(zip(panel.series, bins, strict=True)):
         colour, height = COLOURS[index % len(COLOURS)], counts / (counts.sum() or 1.0) if panel.share else counts
         axes.stairs(height, edges, fill=True, color=colour, alpha=0.22)
-        axes.stairs(height, edges, color=colour, linewidth=1.4, label=_literal(line.name))
-    _dress(axes, panel.title, panel.x_label, panel.y_label or ("share of each" if panel.share else "count"))
+        axes.stairs(height, edges, color=colour, linewidth=1.4, label=literal(line.name))
+    dress(axes, panel.title, panel.x_label, panel.y_label or ("share of each" if panel.share else "count"))
     if panel.series:
         axes.legend(fontsize=8, frameon=False)
-    _save(path, figure)
+    save(path, figure)
 
 
 def draw_scatter(path: Path, points: ArrayLike, groups: Sequence[str], title: str) -> None:
@@ -108,24 +99,24 @@ def draw_scatter(path: Path, points: ArrayLike, groups: Sequence[str], title: st
             expected="finite points (n, 2) with n groups",
             do="Project the embeddings to two dimensions and drop samples that have none",
         )
-    figure, (axes,) = _grid(1, size=1.6)
+    figure, (axes,) = grid(1, size=1.6)
     names, index = list(dict.fromkeys(groups)), np.array(groups)
     for number, name in enumerate(names):
         x, y = places[index == name].T
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
-        axes.scatter(x, y, s=20, linewidths=0, alpha=0.8, label=_literal(name), color=colour, marker=marker)
-    _dress(axes, title if len(names) <= NAMED_GROUPS else f"{title} ({len(names)} groups)", "", "")
+        axes.scatter(x, y, s=20, linewidths=0, alpha=0.8, label=literal(name), color=colour, marker=marker)
+    dress(axes, title if len(names) <= NAMED_GROUPS else f"{title} ({len(names)} groups)", "", "")
     axes.set_aspect("equal", adjustable="datalim")
     if 1 < len(names) <= NAMED_GROUPS:
         axes.legend(fontsize=8, frameon=False, ncols=1 + (len(names) > 10))
-    _save(path, figure)
+    save(path, figure)
 
 
 def draw_panels(folder: Path, panels: Sequence[Panel]) -> None:
-    """Draw each distribution and each map of embeddings among `panels` into a PNG in `folder`, named after its title: "Embedding of
-    test, t-SNE" is `embedding_of_test_t_sne.png`.
+    """Draw each distribution, map of embeddings, bars, matrices and poses among `panels` into a PNG in `folder`, named after its title:
+    "Embedding of test, t-SNE" is `embedding_of_test_t_sne.png`.
 
-    Raises: as `draw_histogram` and `draw_scatter`.
+    Raises: as `draw_histogram`, `draw_scatter`, `draw_bars`, `draw_heatmaps` and `draw_poses`.
     """
     for panel in panels:
         path = folder / f"{re.sub(r'[^a-z0-9]+', '_', panel.title.lower()).strip('_')}.png"
@@ -133,24 +124,12 @@ def draw_panels(folder: Path, panels: Sequence[Panel]) -> None:
             draw_histogram(path, panel)
         elif isinstance(panel, Scatter):
             draw_scatter(path, panel.points, panel.groups, panel.title)
-
-
-def _grid(count: int, *, size: float = 1.0) -> tuple["Figure", list["Axes"]]:
-    """A figure that pyplot doesn't know, so that nothing has to be closed, with `count` charts in rows of `COLUMNS`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = max(1, min(COLUMNS, count))
-    rows = max(1, math.ceil(count / columns))
-    figure = Figure(figsize=(WIDTH * columns * size, HEIGHT * rows * size), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-
-
-def _save(path: Path, figure: "Figure") -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    replace_bytes(path, buffer.getvalue())
+        elif isinstance(panel, Bars):
+            draw_bars(path, panel)
+        elif isinstance(panel, Heatmaps):
+            draw_heatmaps(path, panel)
+        elif isinstance(panel, PoseClips):
+            draw_poses(path, panel)
 
 
 def _draw(axes: "Axes", panel: Curves) -> None:
@@ -159,10 +138,10 @@ def _draw(axes: "Axes", panel: Curves) -> None:
         steps, values = np.asarray(series.steps, dtype=np.float64), np.asarray(series.values, dtype=np.float64)
         shown = np.where(np.isfinite(values) & ((values > 0) | (not panel.log_y)), values, np.nan)
         marker = "." if len(steps) <= 60 else ""
-        axes.plot(steps, shown, label=_literal(series.name), color=COLOURS[index % len(COLOURS)], linewidth=1.4, marker=marker)
+        axes.plot(steps, shown, label=literal(series.name), color=COLOURS[index % len(COLOURS)], linewidth=1.4, marker=marker)
     if log_y:
         axes.set_yscale("log")
-    _dress(axes, panel.title, panel.x_label, panel.y_label)
+    dress(axes, panel.title, panel.x_label, panel.y_label)
     if panel.series:
         axes.legend(fontsize=8, frameon=False)
 
@@ -186,19 +165,3 @@ def _log_counts(axes: "Axes", counts: NDArray[np.int64]) -> None:
     present = counts[counts > 0]
     if present.size and present.max() >= LOG_FROM * present.min():
         axes.set_yscale("log")
-
-
-def _dress(axes: "Axes", title: str, x_label: str, y_label: str) -> None:
-    axes.set_title(_literal(title), fontsize=10, loc="left")
-    axes.set_xlabel(_literal(x_label), fontsize=8)
-    axes.set_ylabel(_literal(y_label), fontsize=8)
-    axes.tick_params(which="both", labelsize=8)
-    axes.set_axisbelow(True)
-    axes.grid(color="#e6e9ed", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _literal(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar sign starts no formula, and a leading underscore hides no legend entry."""
-    escaped = text.replace("$", r"\$")
-    return f"\u200b{escaped}" if escaped.startswith("_") else escaped

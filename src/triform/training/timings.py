@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PARTS = ("knn", "edge_conv", "point", "head", "loss")
+PARTS = ("knn", "edge_conv", "point", "embed", "attention", "mlp", "head", "loss")
 """Names of a model's parts in a profile; what lies in none is `other`."""
 
 

@@ -1,21 +1,19 @@
 """The manifest of a folder of prepared meshes: every mesh with its digest and split, what made them, and one digest over all."""
 
-import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from triform.data.manifest import MANIFEST_NAME, digest_of, read_object
+from triform.data.bookkeeping import Book, ManifestOf, read_manifest
 from triform.data.meshes.config import MeshRecipe
 from triform.data.meshes.indices import digest_of_indices, read_indices
 from triform.data.meshes.sampled_mesh import STEP_VERSION
 from triform.data.quarantine import Quarantined
 from triform.data.split import Split
-from triform.errors import DataError
 
-_FORMAT = "triform prepared meshes"
+_PLAIN = ("num_vertices", "scale", "shared_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +35,13 @@ class MeshRecord:
     mean_square: float
     """Mean squared distance of a vertex from the centroid, in the square of the unit."""
 
-    def as_tree(self) -> dict[str, Any]:
-        """The fields by name; `asdict` copies each deeply and takes ten times as long."""
-        return {name: getattr(self, name) for name in MeshRecord.__slots__}
-
 
 @dataclass(frozen=True, slots=True)
-class MeshManifest:
-    """A prepared folder. The digest says nothing of paths and times: the same raw content gives the same one anywhere."""
+class MeshManifest(ManifestOf[MeshRecord]):
+    """A folder of prepared meshes."""
 
-    prepared_dir: Path
-    digest: str
+    BOOK = Book("triform prepared meshes", STEP_VERSION, "meshes", (*_PLAIN, "recipe", "meshes"))
+
     recipe: MeshRecipe
     """As it was asked for; in the place of a list's path stands the digest of its content."""
     num_vertices: int
@@ -56,26 +50,6 @@ class MeshManifest:
     shared_sha256: str
     """Of what all meshes share: triangles, and which vertex mirrors which."""
     meshes: tuple[MeshRecord, ...]
-    quarantined: tuple[Quarantined, ...]
-    step_version: int = STEP_VERSION
-
-    @property
-    def num_samples(self) -> int:
-        """Meshes in all splits."""
-        return len(self.meshes)
-
-    def count(self, split: Split) -> int:
-        """Meshes in one split."""
-        return len(self.of_split(split))
-
-    def of_split(self, split: Split) -> tuple[MeshRecord, ...]:
-        """The meshes of one split, sorted by name."""
-        return tuple(mesh for mesh in self.meshes if mesh.split == split)
-
-    def as_json(self) -> bytes:
-        """The content of `manifest.json`."""
-        tree = {"format": _FORMAT, "digest": self.digest, **_body(self), "quarantined": [asdict(file) for file in self.quarantined]}
-        return (json.dumps(tree, indent=1) + "\n").encode()
 
 
 def make_manifest(
@@ -91,34 +65,12 @@ def make_manifest(
     in_order = tuple(sorted(meshes, key=lambda mesh: mesh.name))
     squares = [mesh.mean_square for mesh in in_order if mesh.split == "train"]
     scale = math.sqrt(math.fsum(squares) / len(squares))
-    made = MeshManifest(prepared_dir, "", recipe, num_vertices, scale, shared_sha256, in_order, tuple(quarantined))
-    return replace(made, digest=digest_of(_body(made)))
+    return MeshManifest(prepared_dir, "", tuple(quarantined), recipe, num_vertices, scale, shared_sha256, in_order).sealed()
 
 
 def load_manifest(prepared_dir: Path | str) -> MeshManifest | None:
-    """Read the manifest of a prepared folder, or return None where there is none of this version.
-
-    Raises: DataError: It was changed by hand or by a broken disk: its digest isn't that of its content.
-    """
-    path = Path(prepared_dir) / MANIFEST_NAME
-    tree = read_object(path)
-    if tree.get("format") != _FORMAT or tree.get("step_version") != STEP_VERSION:
-        return None
-    try:
-        manifest = MeshManifest(
-            prepared_dir=Path(prepared_dir),
-            recipe=MeshRecipe(**tree["recipe"]),
-            meshes=tuple(MeshRecord(**mesh) for mesh in tree["meshes"]),
-            quarantined=tuple(Quarantined(**file) for file in tree["quarantined"]),
-            **{name: tree[name] for name in ("digest", "num_vertices", "scale", "shared_sha256")},
-        )
-    except (KeyError, TypeError):
-        manifest = None
-    if manifest is None or manifest.digest != digest_of(_body(manifest)):
-        raise DataError(
-            f"{path} is not as it was written", expected="the content its digest was taken of", do="run `triform prepare` again"
-        )
-    return manifest
+    """Read the manifest of a prepared folder, or return None where there is none of this version. Raises: DataError: It was changed."""
+    return read_manifest(MeshManifest, Path(prepared_dir), _parse)
 
 
 def recipe_of(settings: MeshRecipe) -> MeshRecipe:
@@ -135,6 +87,6 @@ def _named_by_content(path: str, *, what: str) -> str:
     return digest_of_indices(read_indices(Path(path).expanduser(), what=what)) if path else ""
 
 
-def _body(made: MeshManifest) -> dict[str, Any]:
-    plain = {name: getattr(made, name) for name in ("step_version", "num_vertices", "scale", "shared_sha256")}
-    return {**plain, "recipe": asdict(made.recipe), "meshes": [mesh.as_tree() for mesh in made.meshes]}
+def _parse(tree: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: tree[name] for name in _PLAIN}
+    return {**plain, "recipe": MeshRecipe(**tree["recipe"]), "meshes": tuple(MeshRecord(**mesh) for mesh in tree["meshes"])}

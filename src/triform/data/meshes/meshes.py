@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from triform.data.manifest import MANIFEST_NAME
+from triform.data.bookkeeping import MANIFEST_NAME
 from triform.data.meshes.hdf5_folder import data_path, open_hdf5
 from triform.data.meshes.manifest import MeshManifest, MeshRecord, load_manifest
 from triform.data.meshes.prepared_files import read_arrays

@@ -4,12 +4,11 @@ A batch records its outcome beside the plan, its arrays too unless they lie in t
 into one HDF5 file a split, writes the manifest last, and then removes the batches' arrays: at every moment each array is somewhere.
 """
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import replace
 
-from triform.data.batches import in_threads, refuse_other_recipe
-from triform.data.manifest import MANIFEST_NAME, read_object
+from triform.data.batches import outcomes, prepare_all, refuse_other_recipe
+from triform.data.bookkeeping import read_object
 from triform.data.meshes.config import MeshSettings
 from triform.data.meshes.hdf5_folder import metadata_path
 from triform.data.meshes.manifest import MeshManifest, MeshRecord, load_manifest, make_manifest, recipe_of
@@ -22,15 +21,14 @@ from triform.data.meshes.prepared_files import (
     batch_bytes,
     metadata_bytes,
     read_batch,
-    remove_dead_litter,
     write_data_files,
 )
 from triform.data.meshes.raw_meshes import MeshArrays, RawMesh, check_protocol, open_raw_meshes
 from triform.data.meshes.sampled_mesh import sample_mesh, shared_sha256_of
-from triform.data.quarantine import BadFile, Quarantined, as_lines, refuse_too_many
+from triform.data.quarantine import BadFile, Quarantined
 from triform.data.split import SPLITS
 from triform.errors import DataError
-from triform.files import flush_folders, write_all
+from triform.files import flush_folders, remove_dead_litter, write_all
 
 __all__ = ["finalize", "is_planned", "load_plan", "plan", "prepare", "prepare_batch", "prepared_already"]
 
@@ -46,17 +44,7 @@ def prepare(settings: MeshSettings, *, workers: int = 2, progress: Callable[[int
 
     Raises: DataError, CannotWrite, DiskFull, UsageError.
     """
-    if manifest := prepared_already(settings):
-        return manifest
-    made = plan(settings)
-    in_threads(
-        lambda number, one_more: prepare_batch(made, number, on_file=one_more),
-        made.num_batches,
-        num_files=len(made.meshes),
-        workers=workers,
-        progress=progress,
-    )
-    return finalize(made)
+    return prepared_already(settings) or prepare_all(plan(settings), prepare_batch, finalize, workers=workers, progress=progress)
 
 
 def prepared_already(settings: MeshSettings) -> MeshManifest | None:
@@ -65,9 +53,8 @@ def prepared_already(settings: MeshSettings) -> MeshManifest | None:
     Raises: DataError: It was prepared by other settings; the message names them.
     """
     manifest = load_manifest(settings.raw_folder()) if settings.data_dir else None
-    if manifest is None:
-        return None
-    refuse_other_recipe(settings.data_dir, wanted=recipe_of(settings), found=manifest.recipe)
+    if manifest:
+        refuse_other_recipe(settings.data_dir, wanted=recipe_of(settings), found=manifest.recipe)
     return manifest
 
 
@@ -99,9 +86,7 @@ def prepare_batch(made: MeshPlan, number: int, *, on_file: Callable[[], None] = 
             on_file()
     if arrays and not all_stored:
         write_all({path.with_suffix(".npz"): batch_bytes(arrays)})
-    outcome = {"step": made.step, "plan": made.digest, "meshes": [record.as_tree() for record in records]}
-    outcome["quarantined"] = [asdict(file) for file in quarantined]
-    write_all({path: json.dumps(outcome, indent=1).encode()})
+    made.write_outcome(number, step=made.step, plan=made.digest, meshes=records, quarantined=quarantined)
 
 
 def finalize(made: MeshPlan, *, on_file: Callable[[], None] = lambda: None) -> MeshManifest:
@@ -110,9 +95,7 @@ def finalize(made: MeshPlan, *, on_file: Callable[[], None] = lambda: None) -> M
     Raises: DataError: a batch is missing, too many meshes are bad, a mesh is in two splits, or what is left breaks the protocol.
         CannotWrite, DiskFull.
     """
-    records, quarantined = _outcomes(made)
-    write_all({made.prepared_dir / "quarantine.jsonl": as_lines(quarantined)})
-    refuse_too_many(quarantined, len(made.meshes), max_fraction=made.max_quarantine_fraction)
+    records, quarantined = outcomes(made, "meshes", MeshRecord)
     _check_what_is_left(made, records)
     manifest = make_manifest(
         made.prepared_dir,
@@ -125,7 +108,7 @@ def finalize(made: MeshPlan, *, on_file: Callable[[], None] = lambda: None) -> M
     if not _is_there(manifest):
         write_data_files(made.prepared_dir, _gather(made, records, on_file=on_file), made.template)
         write_all({metadata_path(made.prepared_dir, split): metadata_bytes(manifest.of_split(split)) for split in SPLITS})
-    write_all({made.prepared_dir / MANIFEST_NAME: manifest.as_json()})
+    manifest.write()
     _remove_unneeded(made)
     return manifest
 
@@ -154,8 +137,7 @@ def _reused(
     """The record and arrays that were made of the same content, if they are still there."""
     for record in known:
         if record.source_sha256 == raw.sha256 and (arrays := stored.find(record, batch)) is not None:
-            tree = record.as_tree() | {"split": mesh.split, "label": mesh.label}
-            return MeshRecord(**tree), arrays
+            return replace(record, split=mesh.split, label=mesh.label), arrays
     return None, None
 
 
@@ -165,21 +147,6 @@ def _prepare_mesh(made: MeshPlan, mesh: RawMesh, raw: MeshArrays) -> tuple[MeshR
         mesh.name, mesh.subject, mesh.split, mesh.label, raw.sha256, sampled.content_sha256, sampled.sha256, sampled.mean_square
     )
     return record, (sampled.coordinates, sampled.normals)
-
-
-def _outcomes(made: MeshPlan) -> tuple[list[MeshRecord], list[Quarantined]]:
-    """The records of all batches, which together name every planned mesh once."""
-    records: list[MeshRecord] = []
-    quarantined: list[Quarantined] = []
-    digest = made.digest
-    for number in range(made.num_batches):
-        outcome = read_object(made.batch_path(number))
-        if outcome.get("plan") != digest:
-            raise DataError(f"Batch {number} of {made.num_batches} is not prepared", do=_AGAIN)
-        records += [MeshRecord(**tree) for tree in outcome["meshes"]]
-        quarantined += [Quarantined(**tree) for tree in outcome["quarantined"]]
-    assert sorted([r.name for r in records] + [q.name for q in quarantined]) == sorted(mesh.name for mesh in made.meshes)
-    return records, quarantined
 
 
 def _check_what_is_left(made: MeshPlan, records: list[MeshRecord]) -> None:
@@ -234,6 +201,5 @@ def _remove_unneeded(made: MeshPlan) -> None:
     stale = [path for path in folder.glob("*") if path.name.startswith(("batch-", "template-")) and path not in needed]
     for path in stale:
         path.unlink(missing_ok=True)
-    for place in (made.prepared_dir, folder):
-        remove_dead_litter(place)
+    remove_dead_litter(made.prepared_dir)
     flush_folders([folder])

@@ -125,16 +125,6 @@ def hdf5_errors(path: Path) -> Iterator[None]:
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def remove_dead_litter(folder: Path) -> None:
-    """Remove temporary files of processes that are no more; another live one may be gathering the same files."""
-    import psutil
-
-    for path in folder.glob(".*.tmp"):
-        number = re.search(r"\.(\d+)-[\d-]+\.tmp$", path.name)
-        if number is None or not psutil.pid_exists(int(number[1])):
-            path.unlink(missing_ok=True)
-
-
 def all_paths(folder: Path) -> list[Path]:
     """The files of the public format."""
     return [path(folder, split) for split in SPLITS for path in (data_path, metadata_path)]

@@ -59,6 +59,10 @@ class MeshIdentityTask:
         embedding, _, logits = model(batch)
         return {"embedding": embedding, "logits": logits}
 
+    def rate_factor(self, _name: str) -> float:
+        """Return 1: all parameters learn at one rate."""
+        return 1.0
+
     def build_mlx(self, facts: Facts, seed: int) -> Any:
         """Return the same model in MLX, with the same first weights."""
         from triform.tasks.mesh_identity.model_mlx import IdentityNet

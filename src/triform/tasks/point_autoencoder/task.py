@@ -64,6 +64,10 @@ class PointAutoencoderTask:
         reconstruction, embedding = model(batch["points"])
         return {"reconstruction": reconstruction, "embedding": embedding}
 
+    def rate_factor(self, _name: str) -> float:
+        """Return 1: all parameters learn at one rate."""
+        return 1.0
+
     def validation_metrics(self, batch: Arrays, prediction: Arrays) -> dict[str, Float64[np.ndarray, " batch"]]:
         """Return cd_l2 and cd_squared of each sample. Raises: Diverged: a prediction is not finite."""
         reconstruction: NDArray[Any] = prediction["reconstruction"]

@@ -1,0 +1,148 @@
+"""What pretraining on 2D is worth where few sequences have 3D: the small encoder on CMU's motion capture.
+
+    python tools/cmu_npz.py cmu_train_h36m17_mm_60hz.npz cmu
+    python benchmarks/few_labels.py cmu [--runs runs/few_labels] [--draws 5] [--jobs 2] [--quick] [--json]
+
+Two protocols: whole actions held out (jumping and soccer), and 20 percent of the sequences. In each, `pose_pretrain_small.yaml` sees the 2D
+of the training split alone; then each draw of 10 percent of the training sequences trains the same model twice by the same steps, once from
+the pretrained encoder (`pose_finetune_npz.yaml`), once from scratch (`pose_scratch_npz.yaml`). Nothing is chosen by validation: the last
+model is measured. Beside them stand the constant pose and ridge regression from the flattened 27 frames, of the same sequences.
+
+All runs are `triform train` and `triform evaluate`, so the whole can be stopped and started again. --quick: people of the generator, one
+draw, one small layer, which shows that it works and nothing else.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+PROTOCOLS = {"actions": ["--test-actions", "[jumping, soccer]"], "sequences": ["--test-fraction", "0.2"]}
+ARMS = {"finetuned": "pose_finetune_npz.yaml", "scratch": "pose_scratch_npz.yaml"}
+QUICK = [
+    "--task.encoder.depth",
+    "1",
+    "--task.encoder.width",
+    "32",
+    "--num-epochs",
+    "1",
+    "--clip-stride",
+    "40",
+    "--labelled-fraction",
+    "0.5",
+]
+COLUMNS = ("finetuned", "scratch", "ridge", "constant")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where data and runs lie, and what every command gets besides."""
+
+    data: Path
+    runs: Path
+    extra: tuple[str, ...]
+
+    def triform(self, *words: str | Path) -> None:
+        command = [sys.executable, "-m", "triform.cli", *map(str, words)]
+        environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+
+    def train(self, name: str, experiment: str, protocol: str, *more: str | Path) -> Path:
+        """Train to the end, or nothing where that is done. Returns: the run's folder."""
+        folder = self.runs / name
+        where = ["--data-dir", self.data, "--prepared-dir", self.runs / f"data_{protocol}", "--output-dir", folder, "--name", name]
+        self.triform("train", EXPERIMENTS / experiment, *where, *PROTOCOLS[protocol], *self.extra, *more)
+        return folder
+
+
+def measured(place: Place, protocol: str, draw: int, arm: str) -> dict[str, float]:
+    """Test MPJPE (mm) of one run and of the baselines on its labels."""
+    start = ["--init-from", place.runs / f"pretrained_{protocol}"] if arm == "finetuned" else []
+    folder = place.train(f"{arm}_{protocol}_{draw}", ARMS[arm], protocol, "--labelled-draw", str(draw), *start)
+    place.triform("evaluate", folder)
+    scores = json.loads((folder / "evaluation" / "metrics.json").read_text())["scores"]["test"]
+    steps = json.loads((folder / "final" / "result.json").read_text())["steps"]
+    return {arm: scores["model"]["mpjpe_mm"], **{name: scores[name]["mpjpe_mm"] for name in ("ridge", "constant")}, "steps": steps}
+
+
+def compare(place: Place, protocol: str, *, draws: int, jobs: int) -> list[dict[str, float]]:
+    """One row a draw."""
+    place.train(f"pretrained_{protocol}", "pose_pretrain_small.yaml", protocol)
+    with ThreadPoolExecutor(jobs) as pool:
+        found = {(draw, arm): pool.submit(measured, place, protocol, draw, arm) for draw in range(draws) for arm in ARMS}
+        rows = [found[draw, "scratch"].result() | found[draw, "finetuned"].result() for draw in range(draws)]
+    assert all(found[draw, "scratch"].result()["steps"] == found[draw, "finetuned"].result()["steps"] for draw in range(draws))
+    return rows
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    lines = [
+        "| held out | draw | steps | " + " | ".join(COLUMNS) + " | fine-tuned against scratch |",
+        "|---|" + "---|" * (len(COLUMNS) + 3),
+    ]
+    for protocol, draws in rows.items():
+        for number, row in enumerate(draws):
+            cells = [f"{row[name]:.1f}" for name in COLUMNS]
+            lines.append(
+                f"| {protocol} | {number} | {row['steps']:.0f} | {' | '.join(cells)} | {row['finetuned'] / row['scratch'] - 1:+.1%} |"
+            )
+        cells = [_spread([row[name] for row in draws]) for name in COLUMNS]
+        gains = [row["finetuned"] / row["scratch"] - 1 for row in draws]
+        mean, spread = statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else 0.0
+        lines.append(f"| **{protocol}** | all | | {' | '.join(cells)} | **{mean:+.1%}** +- {spread:.1%} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"**{statistics.fmean(values):.1f}** +- {statistics.stdev(values) if len(values) > 1 else 0.0:.1f}"
+
+
+def as_json(rows: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    told = []
+    for protocol, draws in rows.items():
+        means = {name: statistics.fmean(row[name] for row in draws) for name in COLUMNS}
+        ours, reference = means["finetuned"], means["scratch"]
+        agree = ours <= 0.9 * reference and reference < min(means["ridge"], means["constant"])
+        told.append(
+            {"name": f"few labels, {protocol} held out, mm", "ours": ours, "reference": reference, "ratio": reference / ours}
+            | {"ours_mb": None, "reference_mb": None, "agree": agree}
+        )
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="folder that tools/cmu_npz.py wrote")
+    parser.add_argument("--runs", type=Path, default=Path("runs/few_labels"))
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    protocols, place = list(PROTOCOLS), Place(asked.data, asked.runs, ())
+    if asked.quick:
+        shutil.rmtree(asked.runs / "quick", ignore_errors=True)
+        place, protocols = Place(asked.runs / "quick" / "people", asked.runs / "quick", tuple(QUICK)), ["sequences"]
+        place.triform("grow-people", place.data, "--num-frames", "60")
+    elif asked.data is None:
+        parser.error("name the folder that tools/cmu_npz.py wrote, or give --quick")
+    draws = 1 if asked.quick else asked.draws
+    with ThreadPoolExecutor(len(protocols)) as pool:
+        jobs = max(1, asked.jobs // len(protocols))
+        found = {protocol: pool.submit(compare, place, protocol, draws=draws, jobs=jobs) for protocol in protocols}
+        rows = {protocol: each.result() for protocol, each in found.items()}
+    print(json.dumps(as_json(rows), indent=1) if asked.json else table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Pickled arrays without the pickle machine's power: arrays, dicts, lists, tuples, strings and numbers come in, nothing else.
+
+A pickle is a program that names functions and calls them. Here the few names that NumPy's arrays need are bound to stand-ins that only
+note what they are told; real arrays are made from the notes once the program has ended. NumPy's own `dtype.__setstate__` never sees a
+file's content either: it takes flags at their word, and a false one makes bytes into pointers.
+"""
+
+import io
+import pickle
+import pickletools
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from triform.data.pickled_arrays import ADMITTED, settled
+from triform.errors import DataError
+
+_EXTENSIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+_FAILURES = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+)
+
+
+def read_plain(source: Path | bytes, *, name: str = "") -> Any:
+    """What a pickle holds, Python 2's too.
+
+    Args:
+        name: What to call the source in messages (empty: its path).
+    Raises: DataError: It is missing or broken, or asks for anything but arrays, dicts, lists, tuples, strings and numbers.
+    """
+    if isinstance(source, bytes):
+        return _read(lambda: io.BytesIO(source), len(source), name or "a pickle")
+    _refuse_missing(source)
+    return _read(lambda: source.open("rb"), source.stat().st_size, name or str(source))
+
+
+def read_plain_npz(path: Path) -> dict[str, Any]:
+    """Arrays of a .npz by name; one that wraps a single pickled object (`np.savez(positions=some_dict)`) as that object.
+
+    Raises: DataError: As `read_plain`.
+    """
+    _refuse_missing(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            return {info.filename[:-4]: _read_member(archive, info, f"{path}: {info.filename}") for info in members}
+    except _FAILURES as error:
+        raise _broken(str(path), error) from None
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path} is not there", expected="this file", do="correct --data-dir, or put the file there")
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Any:
+    def opened() -> IO[bytes]:
+        stream = archive.open(info)
+        _header(stream)
+        return stream
+
+    with archive.open(info) as stream:
+        _, _, dtype = _header(stream)
+    if not dtype.hasobject:
+        with archive.open(info) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    found = _read(opened, info.file_size, name)
+    return found.item() if isinstance(found, np.ndarray) and found.shape == () else found
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def _read(opened: Callable[[], IO[bytes]], size: int, name: str) -> Any:
+    """Args: opened: Gives a new stream at the pickle's beginning. size: Bytes of the file."""
+    try:
+        with opened() as stream:
+            _refuse_tricks(stream, size, name)
+        with opened() as stream:
+            return settled(_PlainUnpickler(stream, name).load(), {})
+    except _FAILURES as error:
+        raise _broken(name, error) from None
+
+
+def _refuse_tricks(stream: IO[bytes], size: int, name: str) -> None:
+    """Read the program without running it.
+
+    Numbered places can't outnumber the file's bytes, but the machine makes room up to the largest number it is told.
+    """
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in _EXTENSIONS:
+            raise _refused(name, f"the instruction {opcode.name}")
+        if opcode.name in _MEMO and not 0 <= int(argument or 0) <= size:
+            raise _refused(name, f"the memory place {argument}")
+
+
+def _broken(name: str, error: Exception) -> DataError:
+    reason = str(error) or type(error).__name__
+    return DataError(f"{name} can't be read: {reason}", expected="a whole file of arrays", do="get the file again")
+
+
+def _refused(name: str, wanted: str) -> DataError:
+    return DataError(
+        f"{name} asks for {wanted}, which plain arrays don't need; nothing of it was run",
+        expected="a pickle of arrays, dicts, lists, tuples, strings and numbers",
+        do="get the file from its publisher, and don't open this one in Python",
+    )
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._name = name
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ADMITTED:
+            raise _refused(self._name, f"{module}.{name}")
+        return ADMITTED[module, name]

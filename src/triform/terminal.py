@@ -119,13 +119,18 @@ def show_metrics(folder: RunFolder) -> None:
     """The evaluation's headline: the model beside what it is to be measured by."""
     measured = read_json(folder.evaluation / "metrics.json") or {}
     headline = measured.get("headline", {})
-    table = Table(title=measured.get("title", ""), title_justify="left")
     order = measured.get("order", {"splits": [], "columns": []})  # JSON objects are kept sorted
-    table.add_column("split")
-    for column in order["columns"]:
-        table.add_column(column, justify="right")
-    for split in order["splits"]:
-        table.add_row(split, *(_cell(headline[split].get(column)) for column in order["columns"]))
+    columns = order["columns"]
+    rows = [["split", *columns], *([split, *(_cell(headline[split].get(name)) for name in columns)] for split in order["splits"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 > console.width:
+        rows = [list(row) for row in zip(*rows, strict=True)]  # a split a column, because cut names and numbers say nothing
+        rows[0][0] = "metric"
+    table = Table(title=measured.get("title", ""), title_justify="left")
+    for number, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
     console.print(table)
 
 

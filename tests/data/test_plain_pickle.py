@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -129,11 +130,17 @@ RECONSTRUCT = b"cnumpy._core.multiarray\n_reconstruct\n"
         (b"Nr" + struct.pack("<I", 2**31 - 1) + b".", "the memory place"),
         (b"Np999999999\n.", "the memory place"),
         (b"\x80\x05\x97.", "the instruction NEXT_BUFFER"),
+        (b"\x80\x05\x96\x02\0\0\0\0\0\0\0ab\x98.", "the instruction READONLY_BUFFER"),
+        (b"\x80\x04\x8f(" + GLOBAL_ARRAY + b"\x90.", "the instruction EMPTY_SET"),
+        (b"\x80\x04(K\x01\x91.", "the instruction FROZENSET"),
         (GLOBAL_ARRAY + b".", "it holds a function"),
         (RECONSTRUCT + b"}b.", "__setstate__"),
         (RECONSTRUCT + b"N}U\x01xK\x01s\x86b.", "__setstate__"),
         (b"cnumpy\ndtype\nU\x02O8\x85R.", "it holds a function"),
         (b"cnumpy\ndtype\nU\x0af4,f4,(9)O\x85R.", "neither numbers nor strings"),
+        (b"\x80\x04Nq\x010N\x94.", "numbered in two ways"),
+        (b"\x80\x04N\x940Nq\x01.", "numbered in two ways"),
+        (b"(" * 1_000_000 + b".", "can't be read"),
         (b"", "can't be read"),
         (b"}", "can't be read"),
         (b"not a pickle at all", "can't be read"),
@@ -143,6 +150,33 @@ RECONSTRUCT = b"cnumpy._core.multiarray\n_reconstruct\n"
 def test_tricks_are_refused(program: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         read_plain(program)
+
+
+TOWER = b"N" + b"\x85" * 3_000_000
+STAIRS = b"N\x94" + b"".join(b"0j" + struct.pack("<I", step) + b"\x85\x94" for step in range(300))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        *(b"\x80\x04}" + TOWER + b"Ns.", b"\x80\x04}(" + TOWER + b"Nu.", b"\x80\x04}" + STAIRS + b"Ns."),
+        b"\x80\x02}" + b"(" * 200 + b"N" + b"t" * 200 + b"Ns.",
+        b"\x80\x02}N" + b"2\x86" * 200 + b"Ns.",
+    ],
+)
+def test_keys_that_would_end_the_process(program: bytes) -> None:
+    with pytest.raises(DataError, match="tuples in tuples 100 deep"):
+        read_plain(program)
+
+
+def test_tuples_of_usual_depth_come_back() -> None:
+    shared = ("a", (1, 2))
+    loop: tuple[Any, ...] = ([],)
+    loop[0].append(loop)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert read_plain(pickle.dumps({shared: [shared, (), ((((5,),),),)]}, protocol)) == {shared: [shared, (), ((((5,),),),)]}
+        # An own part is written once more, and thrown away where the tuple turns out to be known.
+        assert len(read_plain(pickle.dumps(loop, protocol))[0]) == 1
 
 
 def array_program(shape: tuple[int, ...], code: str, state: tuple[Any, ...], content: Any) -> bytes:
@@ -205,6 +239,25 @@ def test_npz_that_runs_a_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.npz: data\.npy asks for \w+\.system"):
         read_plain_npz(path)
     assert not trace.exists()
+
+
+def test_a_file_that_unpacks_to_more_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, data=np.zeros(2**18), more={"x": np.zeros(2**18)})  # type: ignore[arg-type]
+    assert read_plain_npz(path)["more"]["x"].shape == (2**18,)
+    monkeypatch.setattr("triform.data.plain_pickle._UNSUSPECTED_BYTES", 2**20)
+    with pytest.raises(DataError, match=r"a\.npz would unpack to 0\.0039\d* GiB, over 100 times its size"):
+        read_plain_npz(path)
+
+
+def test_memory_places_are_counted_from_what_was_read(tmp_path: Path) -> None:
+    # An archive's table may announce any size; the pickle's own bytes may not be outnumbered.
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("data.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "|O", "fortran_order": False, "shape": ()})
+        member.write(b"Nr" + struct.pack("<I", 2**20) + b"." + b"\0" * 2**20)
+    with pytest.raises(DataError, match="the memory place 1048576"):
+        read_plain_npz(path)
 
 
 def test_broken_and_missing_files(tmp_path: Path) -> None:

@@ -118,6 +118,19 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, table: str, says: 
         settings.raw_poses()
 
 
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    settings = folder_with(tmp_path, n1_1=bvh_text())
+    (tmp_path / "actions.csv").write_bytes("1_1,Kür\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"actions\.csv can't be read.*UTF-8"):
+        settings.raw_poses()
+
+
+def test_hidden_files_are_left_out(tmp_path: Path) -> None:
+    settings = folder_with(tmp_path, n1_1=bvh_text())
+    (tmp_path / "._1_1.bvh").write_bytes(b"\0\5\x16\7")
+    assert [sequence.name for sequence in settings.raw_poses().sequences] == ["1/1_1"]
+
+
 def test_one_name_twice_is_refused(tmp_path: Path) -> None:
     settings = folder_with(tmp_path, n1_1=bvh_text())
     (tmp_path / "again").mkdir()

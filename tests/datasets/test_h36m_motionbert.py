@@ -1,6 +1,7 @@
 """Human3.6M in MotionBERT's pickle: runs of frames become tracks, and what is refused."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from pose_files import motionbert_tables, world_walk, write_motionbert
 
+from triform.data.plain_pickle import read_plain
 from triform.data.poses.h36m_cameras import CAMERA_NAMES, h36m_camera
 from triform.data.poses.motionbert import ACTIONS
+from triform.data.poses.prepare import finalize, plan, prepare_batch
 from triform.data.quarantine import BadFile
 from triform.datasets.h36m_motionbert import H36mMotionBert
 from triform.errors import DataError
@@ -123,6 +126,21 @@ def test_missing_file_and_missing_confidence(tmp_path: Path) -> None:
     write_motionbert(tmp_path, tables, file="other.pkl")
     raw = settings(tmp_path, file="other.pkl").raw_poses()
     assert raw.read(raw.sequences[0])[0].confidence is None
+
+
+def test_a_workflows_batches_read_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    monkeypatch.setattr("triform.data.poses.motionbert.read_plain", lambda path: [reads.append(path), read_plain(path)][1])
+    write_motionbert(tmp_path)
+    wanted = replace(settings(tmp_path), prepared_dir=str(tmp_path / "prepared"))
+    made = plan(wanted)
+    for number in range(made.num_batches):
+        prepare_batch(made, number, wanted.raw_poses())
+    assert len(reads) == 1
+    finalize(made)
+    wanted.raw_poses()
+    assert len(reads) == 2, "finalize gives the memory back"
+    assert len(replace(wanted, skip_corrupted=False).raw_poses().sequences) > len(made.sequences)
 
 
 def test_a_nan_spoils_its_sequence_alone(tmp_path: Path) -> None:

@@ -146,6 +146,12 @@ def test_unlabelled_subjects_on_request(tmp_path: Path) -> None:
         assert not track.ground_truth_2d
 
 
+def test_unlabelled_takes_of_tested_actions_are_left_out(tmp_path: Path) -> None:
+    write_videopose3d(tmp_path, unlabelled=["S2"])
+    raw = settings(tmp_path, unlabelled=True, test_subjects=(), test_actions=("Directions",)).raw_poses()
+    assert [sequence.name for sequence in raw.sequences if sequence.subject == "S2"] == ["S2/Photo", "S2/WalkDog 1"]
+
+
 def test_missing_files_and_subjects(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data_3d_h36m\.npz is not there"):
         settings(tmp_path).raw_poses()
@@ -191,6 +197,15 @@ def test_other_forms_are_refused(tmp_path: Path) -> None:
         broken(tmp_path, change)
         with pytest.raises(DataError, match=message):
             settings(tmp_path).raw_poses()
+
+
+def test_a_nan_after_the_recording_spoils_nothing(tmp_path: Path) -> None:
+    positions_2d, _ = write_videopose3d(tmp_path, extra_frames=3)
+    positions_2d["S1"]["Photo"][1][31] = np.nan
+    save_pickled_npz(tmp_path / "data_2d_h36m_gt.npz", positions_2d=positions_2d)
+    raw = settings(tmp_path).raw_poses()
+    found = [raw.read(sequence) for sequence in raw.sequences if sequence.name == "S1/Photo"]
+    assert [len(track.joints_2d_px) for tracks in found for track in tracks] == [30] * 4
 
 
 def test_a_nan_spoils_its_sequence_alone(tmp_path: Path) -> None:

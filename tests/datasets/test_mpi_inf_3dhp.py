@@ -13,6 +13,7 @@ from pose_files import as_mpi_28, camera_walk, pinhole, write_mpi
 
 from triform.data.poses.mpi_annotations import fit_camera
 from triform.data.poses.mpi_facts import CAMERAS, FRAMES
+from triform.data.poses.prepared_track import largest_2d_error
 from triform.data.quarantine import BadFile
 from triform.datasets.mpi_inf_3dhp import MpiInf3dhp
 from triform.errors import DataError
@@ -61,7 +62,7 @@ def test_training_joints_of_every_camera(tmp_path: Path, universal: bool) -> Non
         np.testing.assert_array_equal(track.joints_2d_px, view["annot2"].astype(np.float32))
         np.testing.assert_array_equal(track.joints_3d_camera_mm, view["univ_annot3" if universal else "annot3"])
         assert (track.camera is None) == universal
-        assert track.ground_truth_2d != universal
+        assert track.largest_2d_error_px == pytest.approx(0, abs=1e-6)
         assert track.size_px == (2048, 2048)
         assert track.frame_rate == 50
         assert track.valid is None
@@ -157,6 +158,17 @@ def test_other_forms_are_refused(tmp_path: Path, change: Any, message: str) -> N
     raw = settings(tmp_path).raw_poses()
     with pytest.raises(DataError, match=message):
         raw.read(raw.sequences[0])
+
+
+@pytest.mark.parametrize("universal", [False, True])
+def test_the_largest_error_is_told_and_refused_above_a_pixel(tmp_path: Path, universal: bool) -> None:
+    write_mpi(tmp_path, **FEW, noise_px=0.05)
+    raw = settings(tmp_path, universal=universal).raw_poses()
+    (track,) = raw.read(raw.sequences[2])
+    assert 0.05 < (largest_2d_error(track, "TS1") or 0) < 0.5
+    write_mpi(tmp_path, **FEW, noise_px=1)
+    with pytest.raises(DataError, match="TS1/TS1/0: the 2D lies up to"):
+        raw.read(raw.sequences[2])
 
 
 def test_bad_files_are_bad_alone(tmp_path: Path) -> None:

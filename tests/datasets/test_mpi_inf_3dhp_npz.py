@@ -71,6 +71,8 @@ def view_of(frames_2d: int = 4, frames_3d: int = 4, joints: int = 17) -> dict[st
         ({"S1 Seq1": [{"14": view_of()}, 25]}, {}, 'has the camera "14"'),
         ({"S1 Seq1": {"0": view_of()}}, {}, "not a pair of cameras and frame rate"),
         ({"S1 Seq1": [{"0": view_of()}, 0]}, {}, "has 0.0 frames a second"),
+        ({"S1 Seq1": [{"0": view_of()}, "fast"]}, {}, "not a pair of cameras and frame rate"),
+        ({"S1 Seq1": [{"0": view_of()}, np.complex128(25)]}, {}, "not a pair of cameras and frame rate"),
         ({"S1 Seq1": [{"0": view_of(frames_2d=5)}, 25]}, {}, "has 5 frames in 2D and 4 in 3D"),
         ({"S1 Seq1": [{"0": view_of(joints=28)}, 25]}, {}, "data_2d has 28 joints. Expected: 17"),
         ({"S1 Seq1": [{"0": {"data_2d": np.zeros((4, 17, 2))}}, 25]}, {}, 'camera 0 has no "data_3d"'),

@@ -93,6 +93,16 @@ def test_2d_alone_has_no_labels(tmp_path: Path) -> None:
     assert (track.joints_3d_camera_mm, track.camera, track.size_px) == (None, None, (640, 480))
 
 
+def test_a_mean_with_an_unseen_joint_is_unseen(tmp_path: Path) -> None:
+    confidence = np.full((5, 17), 0.8)
+    confidence[2, 11] = 0  # the left hip, which lies at (0, 0) as detectors write it
+    write(tmp_path / "a.npz", joints_3d_mm=None, skeleton="coco_17", joints_2d_px=PIXELS, confidence=confidence, size_px=(640, 480))
+    found = only_track(tmp_path).confidence
+    assert found.dtype == np.float32
+    assert [H36M_17.joints[joint] for joint in np.flatnonzero(found[2] == 0)] == ["hip", "l_hip", "spine"]
+    np.testing.assert_allclose(np.delete(found, 2, axis=0), 0.8, rtol=1e-6)
+
+
 PIXELS = np.zeros((5, 17, 2))
 
 
@@ -131,6 +141,14 @@ def test_a_file_that_is_not_as_its_format_says(tmp_path: Path, changed: dict[str
         ({"joints_3d_mm": np.full((5, 17, 3), np.nan)}, r"joints_3d_mm is not finite at frame 0, joint 0 \(hip\)"),
         ({"frame_rate": 0}, "frame_rate is 0, not above 0"),
         ({"frame_rate": [25, 50]}, "can't be read"),
+        ({"frame_rate": np.inf}, "frame_rate is inf"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "size_px": (np.inf, 100)}, "can't be read: cannot convert float infinity"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "rotation": np.diag([1.0, 1.0, -1.0])}, "rotation is no rotation"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "focal_px": (1100.0, np.nan)}, "focal_px is .*not above 0"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "focal_px": (-1100.0, 1100.0)}, "focal_px is .*not above 0"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "center_px": (np.inf, 0.0)}, "center_px is .*not finite"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "radial": [0.1, 0.2]}, "radial is .*3 finite numbers"),
+        ({"joints_2d_px": PIXELS, **CAMERA, "tangential": [0.1, np.nan]}, "tangential is .*2 finite numbers"),
         ({"joints_2d_px": PIXELS, **CAMERA, "rotation": np.eye(3) * 2}, "rotation is no rotation"),
         ({"joints_2d_px": PIXELS, **CAMERA, "focal_px": 1100.0}, r"must be two numbers each, not of shape \(\)"),
         ({"joints_2d_px": PIXELS, **CAMERA, "size_px": (0, 100)}, r"size_px is \(0, 100\)"),
@@ -185,3 +203,16 @@ def test_no_folder_and_no_file(tmp_path: Path) -> None:
         listed(tmp_path)
     with pytest.raises(DataError, match="No data is named"):
         PoseNpz().raw_poses()
+
+
+def test_a_folder_called_like_a_file_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "old.npz" / "a.npz")
+    assert [one.member for one in listed(tmp_path).sequences] == ["old.npz/a.npz"]
+
+
+def test_a_file_that_is_more_than_arrays_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path / "a.npz", num_joints=5)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("notes.txt", "no array")
+    with pytest.raises(BadFile, match="can't be read"):
+        only_track(tmp_path)

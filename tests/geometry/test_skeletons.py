@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 
 from triform.errors import UsageError
-from triform.geometry.skeletons import COCO_17, H36M_17, HALPE_26, MPI_17, MPI_28, SKELETONS, Skeleton, convert, joint_map
+from triform.geometry.skeletons import (
+    COCO_17,
+    H36M_17,
+    HALPE_26,
+    MPI_17,
+    MPI_28,
+    SKELETONS,
+    Skeleton,
+    convert,
+    convert_confidence,
+    joint_map,
+)
 
 ALL = list(SKELETONS.values())
 EXACT = [(MPI_17, H36M_17), (H36M_17, MPI_17), (MPI_28, MPI_17), (MPI_28, H36M_17), *((one, one) for one in ALL)]
@@ -83,6 +94,16 @@ def test_key_points_by_name(source: Skeleton) -> None:
     found = convert(pose, source, H36M_17)
     for joint, name in enumerate(H36M_17.joints):
         np.testing.assert_allclose(found[:, joint], middle.get(name, at.get(name)), atol=1e-12, err_msg=name)
+
+
+def test_confidence_of_means_by_hand() -> None:
+    confidence = np.ones((2, 17), np.float32)
+    confidence[0, COCO_17.joints.index("l_hip")] = 0.5
+    confidence[1, COCO_17.joints.index("r_eye")] = 0
+    found = convert_confidence(confidence, COCO_17)
+    at = {name: found[:, joint].tolist() for joint, name in enumerate(H36M_17.joints)}
+    assert (at["hip"], at["l_hip"], at["spine"], at["thorax"], at["head"]) == ([0.75, 1], [0.5, 1], [0.875, 1], [1, 1], [1, 0])
+    np.testing.assert_array_equal(convert_confidence(confidence, H36M_17), confidence)
 
 
 @pytest.mark.parametrize("source", [COCO_17, HALPE_26, MPI_17, MPI_28], ids=lambda s: s.name)

@@ -210,7 +210,8 @@ def test_every_kind_of_data_is_prepared_loaded_trained_on_and_validated(kind, tr
     write(tmp_path / "raw")
     cli.prepare("--data.kind", kind, "--data-dir", str(tmp_path / "raw"), *words)
     assert "0 files quarantined" in capsys.readouterr().out
-    manifest = load_manifest(tmp_path / f"raw.prepared-{kind}")
+    (prepared,) = tmp_path.glob(f"raw.prepared-{kind}-*")
+    manifest = load_manifest(prepared)
     assert manifest is not None
     (tmp_path / "road.yaml").write_text(ROAD.format(kind=kind, data=tmp_path / "raw"))
     with pytest.raises(Stopped):  # after one step

@@ -98,7 +98,7 @@ def test_a_head_that_fits_is_taken_too(finetune, lifting_run, tmp_path):
         (("--depth", 1), r"encoder\.layers\.1\S+ is not here"),
         (("--depth", 3), r"encoder\.layers\.2\S+ is not there"),
         (("--num-frames", 7), r"encoder\.positions\.frame is 9 x 16 there and 7 x 16 here"),
-        (("--encoder.kind", "frame_tokens", "--heads", 2, "--width", 16), "encoder.embed.weight is 16 x 3 there and 16 x 51 here"),
+        (("--encoder.kind", "frame_tokens", "--heads", 2, "--width", 16), "encoder.embed.weight is 16 x 6 there and 16 x 102 here"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
 )
@@ -107,10 +107,11 @@ def test_another_encoder_is_refused_by_name(finetune, pretrained_run, tmp_path, 
         finetune(pretrained_run, *words)
     assert "data.num_frames" in str(caught.value)
     assert not commits(RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run" / "run.json").exists()  # the name is free for the corrected settings
 
 
 def test_no_run_an_unfinished_one_and_one_that_lost_its_model(finetune, train_torch, tiny_pretraining_experiment, pretrained_run, tmp_path):
-    with pytest.raises(DataError, match="nowhere is no run"):
+    with pytest.raises(DataError, match=r"nowhere is no run.*train that run first"):
         finetune(tmp_path / "nowhere")
     with pytest.raises(Stopped):
         train_torch(tiny_pretraining_experiment, tmp_path / "begun", stop_after=3)

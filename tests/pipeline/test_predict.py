@@ -106,6 +106,18 @@ def test_one_frame_is_enough(lifting_run, tmp_path):
     assert len(read_bvh(tmp_path / "clip.lifted.bvh").motion) == 1
 
 
+def test_frames_without_anybody_are_lifted_from_the_line_between_their_neighbours(lifting_run, tmp_path):
+    """A network that never learned from hidden frames makes a pose of its own of them, and of the frames beside them a worse one."""
+    joints = key_points()
+    joints[:] = joints[0] + np.arange(NUM_FRAMES)[:, None, None] * np.array([2, 1, 0])
+    whole = lifted(lifting_run, written(tmp_path, "npz", joints, skeleton="h36m_17", size_px=SIZE))["joints_3d_mm"]
+    joints[5:8] = 0
+    told = lifted(lifting_run, written(tmp_path, "npz", joints, skeleton="h36m_17", size_px=SIZE))
+    np.testing.assert_array_equal(told["missing"], [5, 6, 7])
+    assert not told["confidence"][5:8].any()
+    np.testing.assert_allclose(told["joints_3d_mm"], whole, atol=0.05)
+
+
 def test_where_it_is_to_lie_and_a_film_of_it(lifting_run, tmp_path):
     file = written(tmp_path, "npz", key_points()[:4], skeleton="h36m_17", size_px=SIZE)
     cli.predict(str(lifting_run), file, output=tmp_path / "out" / "v1.2", animation=tmp_path / "film.gif")

@@ -9,6 +9,8 @@ from pose_sample import pose_report
 from test_browser import CHROMIUM, NO_WEBGL, SOFTWARE_GL, Visit, launch
 
 from triform.report.page import write_report
+from triform.report.panels import Report, Table
+from triform.tasks.human_pose.metrics import METRICS
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
 
@@ -207,3 +209,17 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Any, page_path: Path) -> N
     phone = Visit(browser, page_path, color_scheme="dark", viewport={"width": 390, "height": 844}, has_touch=True)
     assert phone.page.evaluate("document.documentElement.scrollWidth") == 390
     assert phone.complaints == []
+
+
+WIDE = ("split", "lifted by", "tracks", *METRICS)
+OVERHANG = "document.querySelector('table').getBoundingClientRect().right - document.querySelector('.panel').getBoundingClientRect().right"
+
+
+def test_a_table_of_every_metric_fits_on_paper(browser: Any, tmp_path: Path) -> None:
+    """Paper can't be scrolled: what does not fit is lost."""
+    table = Table("Errors", WIDE, (("test", "this model, flip averaged", 28, *[1234.5678] * len(METRICS)),))
+    write_report(tmp_path / "report.html", Report("wide", "", (), (table,), ""))
+    page = Visit(browser, tmp_path / "report.html").page
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1016})  # A4 without its margins
+    assert page.evaluate(OVERHANG) <= 0

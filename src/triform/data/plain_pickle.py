@@ -19,8 +19,11 @@ import numpy as np
 from triform.data.pickled_arrays import ADMITTED, settled
 from triform.errors import DataError
 
-_EXTENSIONS = ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER")
-_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+_REFUSED = {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER", "EMPTY_SET", "FROZENSET", "ADDITEMS"}
+_PUT, _GET = {"PUT", "BINPUT", "LONG_BINPUT"}, {"GET", "BINGET", "LONG_BINGET"}
+_TUPLES = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+_DEEPEST = 100
+_UNSUSPECTED_BYTES, _LARGEST_RATIO = 1 << 30, 100
 _FAILURES = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -46,9 +49,9 @@ def read_plain(source: Path | bytes, *, name: str = "") -> Any:
     Raises: DataError: It is missing or broken, or asks for anything but arrays, dicts, lists, tuples, strings and numbers.
     """
     if isinstance(source, bytes):
-        return _read(lambda: io.BytesIO(source), len(source), name or "a pickle")
+        return _read(lambda: io.BytesIO(source), name or "a pickle")
     _refuse_missing(source)
-    return _read(lambda: source.open("rb"), source.stat().st_size, name or str(source))
+    return _read(lambda: source.open("rb"), name or str(source))
 
 
 def read_plain_npz(path: Path) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def read_plain_npz(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            _refuse_flood(path, sum(info.file_size for info in members))
             return {info.filename[:-4]: _read_member(archive, info, f"{path}: {info.filename}") for info in members}
     except _FAILURES as error:
         raise _broken(str(path), error) from None
@@ -81,7 +85,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> 
     if not dtype.hasobject:
         with archive.open(info) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    found = _read(opened, info.file_size, name)
+    found = _read(opened, name)
     return found.item() if isinstance(found, np.ndarray) and found.shape == () else found
 
 
@@ -91,27 +95,91 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return read(stream)
 
 
-def _read(opened: Callable[[], IO[bytes]], size: int, name: str) -> Any:
-    """Args: opened: Gives a new stream at the pickle's beginning. size: Bytes of the file."""
+def _read(opened: Callable[[], IO[bytes]], name: str) -> Any:
+    """Args: opened: Gives a new stream at the pickle's beginning."""
     try:
         with opened() as stream:
-            _refuse_tricks(stream, size, name)
+            _refuse_tricks(stream, name)
         with opened() as stream:
             return settled(_PlainUnpickler(stream, name).load(), {})
     except _FAILURES as error:
         raise _broken(name, error) from None
 
 
-def _refuse_tricks(stream: IO[bytes], size: int, name: str) -> None:
+def _refuse_flood(path: Path, size: int) -> None:
+    """A few megabytes can unpack to more than any memory holds; no more comes out than is announced."""
+    if size > max(_UNSUSPECTED_BYTES, _LARGEST_RATIO * path.stat().st_size):
+        raise DataError(
+            f"{path} would unpack to {size / 2**30:.3g} GiB, over {_LARGEST_RATIO} times its size",
+            expected="arrays of measured numbers, which hardly shrink",
+            do="get the file from its publisher",
+        )
+
+
+def _refuse_tricks(stream: IO[bytes], name: str) -> None:
     """Read the program without running it.
 
-    Numbered places can't outnumber the file's bytes, but the machine makes room up to the largest number it is told.
+    Numbered places can't outnumber the bytes so far, but the machine makes room up to the largest number it is told.
     """
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in _EXTENSIONS:
+    depths = _TupleDepths()
+    for opcode, argument, position in pickletools.genops(stream):
+        if opcode.name in _REFUSED:
             raise _refused(name, f"the instruction {opcode.name}")
-        if opcode.name in _MEMO and not 0 <= int(argument or 0) <= size:
+        if opcode.name in _PUT and not 0 <= int(argument or 0) <= (position or 0):
             raise _refused(name, f"the memory place {argument}")
+        if depths.after(opcode, argument) > _DEEPEST:
+            raise _refused(name, f"tuples in tuples {_DEEPEST} deep")
+
+
+class _TupleDepths:
+    """How deep the tuples on the machine's stack are: a dict's key is hashed by recursion that no limit stops but the process's end."""
+
+    def __init__(self) -> None:
+        self._stack: list[int] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, int] = {}
+        """Of tuples alone: there are millions of names in a large file."""
+        self._numbered: list[int] = [0, 0]
+        """Places that the program numbered, and that the machine did."""
+
+    def after(self, opcode: pickletools.OpcodeInfo, argument: Any) -> int:
+        """Follow one instruction. Returns: the depth of the tuple it made, or 0. Raises: IndexError, UnpicklingError: none writes so."""
+        name = opcode.name
+        if name in _PUT or name == "MEMOIZE":
+            self._note(argument)
+        elif name in _GET:
+            self._stack.append(self._memo.get(int(argument), 0))
+        elif name == "DUP":
+            self._stack.append(self._stack[-1])
+        elif name == "MARK":
+            self._marks.append(len(self._stack))
+        elif name == "POP" and self._marks and self._marks[-1] == len(self._stack):
+            self._marks.pop()
+        else:
+            return self._replace(opcode)
+        return 0
+
+    def _note(self, place: Any) -> None:
+        where = self._numbered[1] if place is None else int(place)
+        self._numbered[place is None] += 1
+        if all(self._numbered):
+            raise pickle.UnpicklingError("its memory is numbered in two ways")
+        self._memo.pop(where, None)
+        if depth := self._stack[-1]:
+            self._memo[where] = depth
+
+    def _replace(self, opcode: pickletools.OpcodeInfo) -> int:
+        """What the instruction takes from the stack, for what it leaves there."""
+        below, taken = opcode.stack_before, 0
+        if pickletools.markobject in below:
+            below, start = below[: below.index(pickletools.markobject)], self._marks.pop()
+            taken = max(self._stack[start:], default=0)
+            del self._stack[start:]
+        for _ in below:
+            taken = max(taken, self._stack.pop())
+        depth = 1 + taken if opcode.name in _TUPLES else 0
+        self._stack += [depth] * len(opcode.stack_after)
+        return depth
 
 
 def _broken(name: str, error: Exception) -> DataError:

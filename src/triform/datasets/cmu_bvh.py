@@ -60,11 +60,11 @@ class CmuBvh(WorldPoses):
 
     def raw_poses(self) -> "RawPoses":
         """List the files, and look for the joints in the first. Raises: DataError."""
+        from triform.data.poses.folder_files import files_below
         from triform.geometry.bvh import read_hierarchy
 
         root = self.raw_folder()
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() == ".bvh" and path.is_file())
-        if not paths:
+        if not (paths := files_below(root, ".bvh")):
             raise DataError(f"{root} holds no .bvh file", expected="BVH files at any depth", do="give another --data-dir")
         joint_indices(paths[0], read_hierarchy(paths[0]))
         table = root / "actions.csv"
@@ -169,8 +169,11 @@ def _sequences(root: Path, paths: list[Path], actions: dict[str, str]) -> "tuple
 
 def _read_actions(path: Path) -> dict[str, str]:
     """File's name -> what is done in it. Raises: DataError."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read: {error}", expected="lines of name,action in UTF-8", do="save it so") from error
     rows = rows[1:] if rows and rows[0] == ["name", "action"] else rows
     actions: dict[str, str] = {}
     for row in rows:

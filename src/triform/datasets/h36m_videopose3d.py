@@ -25,7 +25,7 @@ class H36mVideoPose3D(PoseSettings):
     detections: Literal["gt", "cpn_ft_h36m_dbb", "detectron_ft_h36m"] = "cpn_ft_h36m_dbb"
     """Which 2D: the end of the file's name. gt: the projections themselves."""
     unlabelled: bool = False
-    """Take in subjects with 2D alone (S2, S3, S4), for pretraining."""
+    """Take in subjects with 2D alone (S2, S3, S4), for pretraining; without their takes of `test_actions`."""
     test_subjects: tuple[str, ...] = ("S9", "S11")
     """Subjects kept for the last evaluation."""
 

@@ -2,10 +2,10 @@
 
 `joints_3d_mm` (frames, joints, 3) in the world, in millimetres, and `skeleton`, the name of their order (`h36m_17`, `mpi_28`, `mpi_17`,
 `coco_17`, `halpe_26`); if known `frame_rate` (else 50), `subject` (else the folder) and `action` (else the file's name without its last
-number). Virtual cameras film them, unless the file has 2D of its own: `joints_2d_px` (frames, joints, 2), `confidence` (frames, joints),
-`size_px` (width, height), and the camera: `focal_px` (2), `center_px` (2), `rotation` (3, 3), `translation_mm` (3), with
-X_camera = rotation @ X_world + translation, and if known `radial` (k1, k2, k3) and `tangential` (p1, p2). 2D alone is a sequence
-without labels.
+number). Virtual cameras film them, unless the file has 2D of its own: `joints_2d_px` (frames, joints, 2), `confidence` (frames, joints;
+0 where nothing was seen), `size_px` (width, height), and the camera: `focal_px` (2), `center_px` (2), `rotation` (3, 3),
+`translation_mm` (3), with X_camera = rotation @ X_world + translation, and if known `radial` (k1, k2, k3) and `tangential` (p1, p2).
+2D alone is a sequence without labels.
 """
 
 from typing import TYPE_CHECKING, Literal

@@ -107,6 +107,12 @@ def convert(joints: Float[np.ndarray, "*batch source axis"], source: Skeleton, t
     return found
 
 
+def convert_confidence(confidence: Float[np.ndarray, "*batch source"], source: Skeleton) -> Float[np.ndarray, "*batch 17"]:
+    """In the order H36M_17, as `convert`; but a mean with an unseen joint is unseen (0): such a joint's place says nothing."""
+    unseen = (confidence <= 0).astype(float) @ (joint_map(source, H36M_17).T > 0) > 0
+    return np.where(unseen, 0, convert(confidence[..., None], source, H36M_17)[..., 0])
+
+
 def joint_map(source: Skeleton, target: Skeleton) -> Float[np.ndarray, "target source"]:
     """The weight of each source joint in each target joint; rows sum to 1. Raises: UsageError: there is no such map."""
     direct = {

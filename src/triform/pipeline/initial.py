@@ -30,11 +30,12 @@ def weights_file(init_from: str) -> Path:
     folder = RunFolder(path)
     if folder.result() is not None:
         return path / "final" / "model.safetensors"
-    what = "is a run that is not finished" if folder.identity() is not None else "is no run"
+    begun = folder.identity() is not None
+    what, do = ("is a run that is not finished", "end it with `triform stop`") if begun else ("is no run", "train that run first")
     raise DataError(
         f"init_from: {path} {what}",
         expected="the folder of a finished run, or its final/model.safetensors or checkpoints/best_model.npz",
-        do="end the run with `triform stop`, or name another",
+        do=f"{do}, or name another",
     )
 
 

@@ -83,7 +83,7 @@ def _lift(folder: RunFolder, experiment: Experiment, keys: KeyPoints, *, flip: b
     backend = open_model(folder, experiment, {"num_frames": data.num_frames, "num_joints": len(H36M_17.joints)}, say)
     units = lift(
         backend.predict,
-        np.concatenate([normalise(keys.joints_2d_px, keys.size_px), keys.confidence[..., None]], -1, dtype=np.float32),
+        np.concatenate([normalise(keys.joints_2d_px, keys.size_px), keys.shown_confidence[..., None]], -1, dtype=np.float32),
         num_frames=data.num_frames,
         frame_stride=data.frame_stride,
         batch_size=experiment.training.batch_size,

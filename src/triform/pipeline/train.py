@@ -140,7 +140,7 @@ class _Session:
         base = read_base(self.folder, self.experiment, parent=parent, data_digest=splits["train"].digest)
         backend, environment, warnings = self._open_backend(base, splits["train"].facts)
         if base is None and parent is not None:
-            warnings.append({"kind": "initialised", "text": initialise(backend, parent)})
+            warnings.append({"kind": "initialised", "text": self._initialise(backend, parent)})
             self.initialised = True
         record = {"base": base.pointer if base else None, "environment": environment, "warnings": warnings, "asked_by": _asked_by()}
         owner = take_claim(self.folder, record)
@@ -153,6 +153,15 @@ class _Session:
                 else:
                     logger.warning("%s", warning["text"])
             return self._train(owner, backend, environment, base, splits)
+
+    def _initialise(self, backend: Backend, pointer: Json) -> str:
+        """Start with another run's weights. Where they don't fit, the name is free again: nothing of this run is there yet."""
+        try:
+            return initialise(backend, pointer)
+        except ExperimentError:
+            if not newest_generation(self.folder):
+                self.folder.forget()
+            raise
 
     def _open_backend(self, base: Base | None, facts: Facts) -> tuple[Backend, Json, list[Json]]:
         """The backend under the thread count the run began with, and what is no longer as it was."""

@@ -39,7 +39,7 @@ def table_fragment(panel: Table) -> Fragment:
     shown = [_column(cells) for cells in columns]
     numeric = [_is_numeric(cells) for cells in columns]
     head = "".join(
-        f'<th scope="col"{_number_class(number)} aria-sort="none"><button type="button">{escape(name)}</button></th>'
+        f'<th scope="col"{_number_class(number)} aria-sort="none"><button type="button">{escape(name).replace("_", "_<wbr>")}</button></th>'
         for name, number in zip(panel.columns, numeric, strict=True)
     )
     body = "".join(_row(panel, index, [texts[index] for texts in shown], numeric) for index in range(len(panel.rows)))

@@ -118,6 +118,10 @@ class RunFolder:
         self.refuse_other(identity["fingerprint"], identity["experiment"])
         return known
 
+    def forget(self) -> None:
+        """Free the name of a run that never began."""
+        (self.path / "run.json").unlink(missing_ok=True)
+
     def refuse_other(self, fingerprint: str, experiment: Json) -> None:
         """Raises: ConfigConflict: the folder belongs to a run of another experiment."""
         known = self.identity()

@@ -7,7 +7,7 @@ import pytest
 
 from triform.data.poses.key_points import FRAME_RATE, KeyPoints, read_key_points, write_prediction
 from triform.errors import DataError, TriformError, UsageError
-from triform.geometry.skeletons import COCO_17, H36M_17, HALPE_26, convert
+from triform.geometry.skeletons import COCO_17, H36M_17, HALPE_26, convert, convert_confidence
 
 SIZE = (640, 480)
 
@@ -84,12 +84,22 @@ def test_the_best_scored_person_is_taken_or_the_largest_and_that_is_told(tmp_pat
     small, large = drawn(2), drawn(2, seed=1)
     large[..., :2] *= 2
     scored = [result(0, large[0], score=0.3), result(0, small[0], score=0.8), result(1, large[1], score=0.8)]
-    found = read_key_points(as_json(tmp_path, scored), size_px=SIZE, frame_rate=50)
+    found = read_key_points(as_json(tmp_path, scored), size_px=(1280, 960), frame_rate=50)
     np.testing.assert_allclose(found.joints_2d_px[0], convert(small[0, :, :2], COCO_17, H36M_17), rtol=1e-6)
     assert found.notes[0] == "1 of 2 images show several people: the best-scored one of each is taken"
     unscored = [result(0, small[0]), result(0, large[0]), result(1, large[1])]
-    found = read_key_points(as_json(tmp_path, unscored), size_px=SIZE, frame_rate=50)
+    found = read_key_points(as_json(tmp_path, unscored), size_px=(1280, 960), frame_rate=50)
     np.testing.assert_allclose(found.joints_2d_px[0], convert(large[0, :, :2], COCO_17, H36M_17), rtol=1e-6)
+
+
+def test_a_person_who_jumps_aside_is_told(tmp_path: Path) -> None:
+    joints = np.repeat(drawn(1), 4, axis=0)
+    joints[2, :, 0] += 500
+    results = [result(frame, joints[frame]) for frame in range(4)]
+    told = read_key_points(as_json(tmp_path, results), size_px=(1280, 720), frame_rate=50).notes
+    assert told[0].startswith("2 times the person of an image stands apart")
+    one = [result(frame, joints[0]) for frame in range(4)]
+    assert len(read_key_points(as_json(tmp_path, one), size_px=(1280, 720), frame_rate=50).notes) == 1
 
 
 def test_frames_that_show_nobody_are_interpolated_with_confidence_0(tmp_path: Path) -> None:
@@ -102,6 +112,8 @@ def test_frames_that_show_nobody_are_interpolated_with_confidence_0(tmp_path: Pa
         found.joints_2d_px[2:5], ends[0] + np.array([0.25, 0.5, 0.75])[:, None, None] * (ends[1] - ends[0]), rtol=1e-5
     )
     assert (found.confidence[2:5] == 0).all()
+    sure = convert_confidence(joints[..., 2], COCO_17)
+    np.testing.assert_allclose(found.shown_confidence[3], (sure[0] + sure[1]) / 2, rtol=1e-5)
     assert (found.confidence[[0, 1, 5]] > 0).all()
     assert any("3 of 6 frames show nobody" in note for note in found.notes)
 
@@ -112,6 +124,30 @@ def test_a_mean_with_an_unseen_joint_is_unseen(tmp_path: Path) -> None:
     found = read_key_points(as_json(tmp_path, [result(0, joints[0])]), size_px=SIZE, frame_rate=50)
     unseen = [H36M_17.joints[joint] for joint in np.flatnonzero(found.confidence[0] == 0)]
     assert unseen == ["hip", "l_hip", "spine"]
+
+
+def test_a_joint_that_some_frames_do_not_show_is_interpolated_and_one_that_none_shows_is_told(tmp_path: Path) -> None:
+    joints = drawn(5)
+    joints[1:3, 16] = 0
+    joints[:, 13] = 0
+    found = read_key_points(npz(tmp_path, keypoints=joints, skeleton="h36m_17"), size_px=SIZE, frame_rate=50)
+    line = joints[0, 16] + np.array([1 / 3, 2 / 3])[:, None] * (joints[3, 16] - joints[0, 16])
+    np.testing.assert_allclose(found.joints_2d_px[1:3, 16], line[:, :2], rtol=1e-5)
+    np.testing.assert_allclose(found.shown_confidence[1:3, 16], line[:, 2], rtol=1e-5)
+    assert (found.confidence[1:3, 16] == 0).all()
+    assert (found.shown_confidence[:, 13] == 0).all()
+    assert found.notes == (
+        "joints that other frames lack, 2 in all, are interpolated",
+        "seen in no frame: l_wrist; the whole pose may be wrong",
+    )
+
+
+def test_an_image_that_joints_lie_outside_of_is_doubted_or_refused(tmp_path: Path) -> None:
+    path = npz(tmp_path, keypoints=drawn(), skeleton="h36m_17")
+    assert read_key_points(path, size_px=(460, 460), frame_rate=50).notes == ()
+    assert "outside an image of 350 x 460 pixels" in read_key_points(path, size_px=(350, 460), frame_rate=50).notes[0]
+    with pytest.raises(DataError, match="outside an image of 100 x 460 pixels"):
+        read_key_points(path, size_px=(100, 460), frame_rate=50)
 
 
 def test_images_numbered_in_steps_are_frames_one_after_another(tmp_path: Path) -> None:
@@ -176,14 +212,21 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut off")
     (tmp_path / "b.json").write_text("{")
     (tmp_path / "c.txt").touch()
-    for name, kind in (("a.npz", DataError), ("b.json", DataError), ("none.npz", DataError), ("c.txt", UsageError)):
-        with pytest.raises(kind):
+    for name, kind, says in (
+        ("a.npz", DataError, "can't be read"),
+        ("b.json", DataError, "can't be read"),
+        ("none.npz", DataError, "is not there"),
+        ("c.txt", UsageError, "neither"),
+    ):
+        with pytest.raises(kind, match=says):
             read_key_points(tmp_path / name)
+    with pytest.raises(DataError, match="detector's list of results"):
+        read_key_points(as_json(tmp_path, {"images": [], "annotations": []}))
 
 
 def test_a_prediction_lies_beside_what_it_was_made_from(tmp_path: Path) -> None:
     joints = drawn(5)
-    seen = KeyPoints(joints[..., :2].astype(np.float32), joints[..., 2].astype(np.float32), SIZE, 25.0, np.array([2]), ())
+    seen = KeyPoints(joints[..., :2].astype(np.float32), *[joints[..., 2].astype(np.float32)] * 2, SIZE, 25.0, np.array([2]), ())
     write_prediction(tmp_path / "a.npz", joints, key_points=seen, model_digest="abc")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["joints_3d_mm"], joints.astype(np.float32))

@@ -53,6 +53,21 @@ def test_frames_and_shapes(track) -> None:
         check_track(replace(good, joints_2d_px=good.joints_2d_px[:0], joints_3d_camera_mm=None))
 
 
+@pytest.mark.parametrize("unit", [0.0, -1.0, np.nan])
+def test_a_unit_without_length_is_none(track, unit: float) -> None:
+    units = np.full(40, 900, np.float32)
+    check_track(replace(track(), mm_per_unit=units))
+    with pytest.raises(BadFile, match=r"mm_per_unit is not (above 0|finite) at frame 6"):
+        check_track(replace(track(), mm_per_unit=spoiled(units, (6,), unit)))
+
+
+def test_confidence_of_another_scale_is_refused(track) -> None:
+    shares = np.full((40, 17), 0.5, np.float32)
+    check_track(replace(track(), confidence=spoiled(shares, (6, 3), 1.2)))
+    with pytest.raises(BadFile, match=r"confidence is 80 at frame 6, joint 3 \(r_ankle\), not 0 to 1"):
+        check_track(replace(track(), confidence=spoiled(shares, (6, 3), 80.0)))
+
+
 def test_an_exact_2d_is_measured(track) -> None:
     good = track(ground_truth_2d=True)
     assert largest_2d_error(good, "a/walk") == pytest.approx(0, abs=1e-3)

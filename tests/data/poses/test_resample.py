@@ -40,6 +40,14 @@ def test_a_frame_is_valid_where_all_it_is_made_of_is(track) -> None:
     assert resampled(raw, 100.0).valid.tolist() == [True, True, True, False, False, False, True]
 
 
+def test_a_joint_is_seen_where_it_is_in_all_it_is_made_of(track) -> None:
+    confidence = np.full((4, 17), 0.5, np.float32)
+    confidence[2, 3] = 0
+    found = resampled(track(num_frames=4, confidence=confidence), 100.0).confidence
+    assert found[:, 3].tolist() == [0.5, 0.5, 0.5, 0, 0, 0, 0.5]
+    assert (np.delete(found, 3, axis=1) == 0.5).all()
+
+
 @pytest.mark.parametrize("rate", [0.0, 50.0])
 def test_as_it_is(track, rate: float) -> None:
     raw = track()

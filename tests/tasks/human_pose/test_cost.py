@@ -28,7 +28,8 @@ def test_one_layer_by_hand() -> None:
     assert found["attention"] == 5 * 17 * 2 * (joints + frames)
     assert found["mlp"] == 5 * 17 * 4 * 2 * 8 * 32
     assert found["fusion"] == 5 * 17 * (16 * 2 + 2 * 8)
-    assert found["embed"] == found["head"] == 5 * 17 * 3 * 8
+    assert found["embed"] == 5 * 17 * 6 * 8
+    assert found["head"] == 5 * 17 * 3 * 8
     assert macs(Alternating(depth=1, width=8, heads=2, mlp_ratio=4), 5, 17)["attention"] == 5 * 17 * (joints + frames)
 
 

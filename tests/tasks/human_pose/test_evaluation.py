@@ -188,6 +188,8 @@ def test_masked_clips_are_measured_where_they_were_hidden(few_poses) -> None:
     assert 0 < headline["hidden_interpolation"] < 0.5
     validated = validation_pretraining(masked_task(), splits["val"], off_where_hidden, batch_size=4, seed=0)
     assert validated == pytest.approx({"hidden": told["hidden"], "reconstruction": told["reconstruction"]})
+    assert found.protocol == "2D of a made-up world; mean over all joints of all clips"
+    assert [label for label, *_ in found.facts()] == ["Hidden joints, val"]
     assert len(found.table()) == 6
     again = PretrainingEvaluation.from_arrays(found.arrays())
     assert again.summary() == found.summary()

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def read_results(path: Path, results: list[Any]) -> Detections:
     joints = np.zeros((num_frames, counts.pop(), 3))
     for frame, points in best.items():
         joints[(frame - frames[0]) // step] = points
-    return Detections(joints, _notes(people, step))
+    return Detections(joints, (*_notes(people, step), *_jumps(joints)))
 
 
 def _notes(people: dict[int, list[dict[str, Any]]], step: int) -> tuple[str, ...]:
@@ -57,6 +58,16 @@ def _notes(people: dict[int, list[dict[str, Any]]], step: int) -> tuple[str, ...
     notes = [f"{several} of {len(people)} images show several people: the best-scored one of each is taken"] if several else []
     notes += [f"image numbers go up by {step}: every one is a frame"] if step > 1 else []
     return tuple(notes)
+
+
+def _jumps(joints: Float64[np.ndarray, "frame joint 3"]) -> tuple[str, ...]:
+    """A word where two images in a row show people who stand apart: then they are not the same one."""
+    seen = [points[points[:, 2] > 0, :2] for points in joints]
+    boxes = [(points.min(axis=0), points.max(axis=0)) if len(points) else None for points in seen]
+    pairs = [(one, other) for one, other in pairwise(boxes) if one is not None and other is not None]
+    apart = sum(bool((np.maximum(one[0], other[0]) > np.minimum(one[1], other[1])).any()) for one, other in pairs)
+    told = f"{apart} times the person of an image stands apart from that of the one before: give the results of one person alone"
+    return (told,) if apart else ()
 
 
 def _image_number(path: Path, number: int, result: Any) -> int:

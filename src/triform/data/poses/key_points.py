@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from triform.data.poses.key_point_results import read_results
 from triform.errors import DataError, UsageError
 from triform.files import write_durably
-from triform.geometry.skeletons import H36M_17, SKELETONS, Skeleton, convert, joint_map
+from triform.geometry.skeletons import H36M_17, SKELETONS, Skeleton, convert, convert_confidence
 
 FRAME_RATE = 30.0
 """Frames a second where neither the file nor the user says."""
+_MOST_OUTSIDE = 0.05
+"""Share of the joints that a detector may put beyond the image's edge before its size is doubted."""
 _JOINTS = ("joints_2d_px", "keypoints", "joints_2d")
 _BY_COUNT = {26: "halpe_26", 28: "mpi_28"}
 
@@ -29,11 +31,14 @@ class KeyPoints:
     joints_2d_px: Float32[np.ndarray, "frame 17 2"]
     confidence: Float32[np.ndarray, "frame 17"]
     """0 to 1; 0 where nothing was seen."""
+    shown_confidence: Float32[np.ndarray, "frame 17"]
+    """What a network is to see: where a joint was interpolated, its confidence is as well. One that has not learned from hidden joints
+    takes confidence 0 for a pose of its own: a frame without anybody was off by 300 mm instead of 20, and its neighbours by 50."""
     size_px: tuple[int, int]
     """Width and height of the image."""
     frame_rate: float
     missing: Int64[np.ndarray, " missing"]
-    """Frames in which nobody was seen: their joints are interpolated, with confidence 0."""
+    """Frames in which nobody was seen."""
     notes: tuple[str, ...]
     """What was guessed or chosen, a line each, for people."""
 
@@ -76,13 +81,11 @@ def read_key_points(
     rate = frame_rate or raw.frame_rate
     notes += () if rate else (f"{path.name} does not say its frame rate: {FRAME_RATE:g} is taken",)
     _check(path, raw, order)
-    joints, confidence = _as_h36m(raw.joints, np.clip(raw.confidence, 0, 1), order)
-    seen = np.asarray((raw.confidence > 0).any(axis=1))
-    missing = np.flatnonzero(~seen)
-    if len(missing):
-        notes += (f"{len(missing)} of {len(seen)} frames show nobody: their joints are interpolated, with confidence 0",)
-    joints = _fill(joints, seen)
-    return KeyPoints(joints.astype(np.float32), confidence.astype(np.float32), size, rate or FRAME_RATE, missing, notes)
+    joints, confidence = convert(raw.joints, order, H36M_17), convert_confidence(np.clip(raw.confidence, 0, 1), order)
+    missing = np.flatnonzero(~(raw.confidence > 0).any(axis=1))
+    filled = _fill(np.concatenate([joints, confidence[..., None]], axis=-1), confidence > 0).astype(np.float32)
+    notes += (*_outside(path, raw, size), *_unseen(confidence > 0, missing))
+    return KeyPoints(filled[..., :2], confidence.astype(np.float32), filled[..., 2], size, rate or FRAME_RATE, missing, notes)
 
 
 def write_prediction(path: Path, joints_3d_mm: Float[np.ndarray, "frame 17 3"], *, key_points: KeyPoints, model_digest: str) -> None:
@@ -114,6 +117,8 @@ def write_prediction(path: Path, joints_3d_mm: Float[np.ndarray, "frame 17 3"], 
 def _read(path: Path) -> _Raw:
     if path.suffix.lower() not in (".npz", ".json"):
         raise UsageError(f"{path} is neither .npz nor .json", expected="a file of 2D key points", do="see docs for the forms that are read")
+    if not path.is_file():
+        raise DataError(f"{path} is not there", expected="a file of 2D key points", do="look at its name")
     try:
         if path.suffix.lower() == ".npz":
             # np.load would leave the file open where it is no archive.
@@ -135,7 +140,11 @@ def _read(path: Path) -> _Raw:
 def _fields(path: Path, fields: Mapping[str, Any]) -> _Raw:
     name = next((name for name in _JOINTS if name in fields), None)
     if name is None:
-        raise DataError(f"{path} has no joints_2d_px, but {sorted(fields)}", expected=f"one of {', '.join(_JOINTS)}", do="rename the field")
+        raise DataError(
+            f"{path} has no joints_2d_px, but {sorted(fields)}",
+            expected=f"one of {', '.join(_JOINTS)}",
+            do="rename the field, or give a detector's list of results",
+        )
     joints = _numbers(path, name, fields[name])
     if joints.ndim != 3 or joints.shape[2] not in (2, 3) or not joints.size:
         raise DataError(f"{path}: {name} is of shape {joints.shape}", expected="(frame, joint, 2) or (frame, joint, 3)", do="write it so")
@@ -203,20 +212,32 @@ def _check(path: Path, raw: _Raw, order: Skeleton) -> None:
         raise DataError(f"{path}: all joints are within 2 pixels of the corner", expected="pixels", do="undo the normalisation")
 
 
-def _as_h36m(
-    joints: Float64[np.ndarray, "frame joint 2"], confidence: Float64[np.ndarray, "frame joint"], order: Skeleton
-) -> tuple[Float64[np.ndarray, "frame 17 2"], Float64[np.ndarray, "frame 17"]]:
-    """A joint that is the mean of two is seen only where both are: an unseen one lies at (0, 0)."""
-    found = convert(confidence[..., None], order, H36M_17)[..., 0]
-    parts = joint_map(order, H36M_17) > 0
-    unseen = (confidence <= 0).astype(float) @ parts.T.astype(float) > 0
-    return convert(joints, order, H36M_17), np.where(unseen, 0.0, found)
+def _fill(places: Float64[np.ndarray, "frame 17 3"], seen: Bool[np.ndarray, "frame 17"]) -> Float64[np.ndarray, "frame 17 3"]:
+    """Each joint, where it is not seen, in a straight line between the frames around that show it; as in the nearest at either end."""
+    frames, found = np.arange(len(places)), places.copy()
+    for joint in np.flatnonzero(seen.any(axis=0) & ~seen.all(axis=0)):
+        shown = seen[:, joint]
+        for axis in range(places.shape[2]):
+            found[~shown, joint, axis] = np.interp(frames[~shown], frames[shown], places[shown, joint, axis])
+    return found
 
 
-def _fill(joints: Float64[np.ndarray, "frame 17 2"], seen: Bool[np.ndarray, " frame"]) -> Float64[np.ndarray, "frame 17 2"]:
-    """Joints of frames that show nobody, in a straight line between the frames around them; as the nearest at either end."""
-    if seen.all():
-        return joints
-    frames = np.arange(len(joints))
-    columns = [np.interp(frames, frames[seen], column[seen]) for column in joints.reshape(len(joints), -1).T]
-    return np.stack(columns, axis=1).reshape(joints.shape)
+def _unseen(seen: Bool[np.ndarray, "frame 17"], missing: Int64[np.ndarray, " missing"]) -> tuple[str, ...]:
+    """What is told of joints that were not seen."""
+    ever = np.asarray(seen.any(axis=0))
+    never = [H36M_17.joints[joint] for joint in np.flatnonzero(~ever)]
+    number = int((~seen[:, ever]).sum()) - len(missing) * int(ever.sum())
+    notes = [f"{len(missing)} of {len(seen)} frames show nobody: their joints are interpolated"] if len(missing) else []
+    notes += [f"joints that other frames lack, {number} in all, are interpolated"] if number else []
+    notes += [f"seen in no frame: {', '.join(never)}; the whole pose may be wrong"] if never else []
+    return tuple(notes)
+
+
+def _outside(path: Path, raw: _Raw, size_px: tuple[int, int]) -> tuple[str, ...]:
+    """A word where more joints lie beyond the image than a detector puts there. Raises: DataError: most of them do."""
+    seen = raw.joints[raw.confidence > 0]
+    share = float(((seen < 0) | (seen > size_px)).any(axis=1).mean())
+    told = f"{share:.0%} of the joints lie outside an image of {size_px[0]} x {size_px[1]} pixels"
+    if share > 0.5:
+        raise DataError(f"{path}: {told}", expected="the size of the image that they were found in", do="give --image-size WxH")
+    return (f"{told}: is that its size?",) if share > _MOST_OUTSIDE else ()

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from triform.data.plain_pickle import read_plain
 from triform.data.poses.h36m_cameras import FRAME_RATE, h36m_camera, up_in
+from triform.data.poses.kept import kept
 from triform.data.poses.raw_arrays import field_of, joints_of, refuse_not_finite
 from triform.data.poses.raw_poses import Average, RawSequence, RawTrack
 from triform.data.split import Split
@@ -86,6 +87,10 @@ class MotionBert:
 def list_motionbert(root: Path, *, file: str, skip_corrupted: bool) -> MotionBert:
     """Read the pickle and check all but the numbers themselves. Raises: DataError: it is missing, or has another form."""
     path = root / file
+    return kept(lambda: _list(root, path, skip_corrupted=skip_corrupted), [path], "motionbert", skip_corrupted)
+
+
+def _list(root: Path, path: Path, *, skip_corrupted: bool) -> MotionBert:
     tables = read_plain(path)
     parts, runs, splits = {}, defaultdict[str, list[Run]](list), {}
     for name, split in _PARTS:

@@ -74,7 +74,7 @@ class MpiAnnotations:
         joints = {name: convert(array, source, H36M_17) for name, array in view.items()}
         seen = slice(None) if valid is None else valid
         camera, error_px = fit_camera(joints["annot2"][seen], joints["annot3"][seen], size_px=size_px)
-        if self.universal and not error_px <= _LARGEST_ERROR_PX:
+        if not error_px <= _LARGEST_ERROR_PX:
             raise DataError(
                 f"{where}: the 2D lies up to {error_px:.3g} px from any projection of annot3",
                 expected=f"at most {_LARGEST_ERROR_PX:g} px, as ground truth has",
@@ -89,7 +89,7 @@ class MpiAnnotations:
             # What is scaled to one stature no longer lies where the camera saw it.
             camera=None if self.universal else camera,
             valid=valid,
-            ground_truth_2d=not self.universal,
+            largest_2d_error_px=error_px,
         )
 
 

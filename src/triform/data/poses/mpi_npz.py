@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from triform.data.plain_pickle import read_plain_npz
+from triform.data.poses.kept import kept
 from triform.data.poses.mpi_facts import NUM_CAMERAS, TEST_FRAME_RATE, TEST_SUBJECTS, TRAIN_SIZE_PX, protocol, test_size_px
 from triform.data.poses.raw_arrays import field_of, joints_of, listed, refuse_not_finite, refuse_other_length
 from triform.data.poses.raw_poses import Average, RawSequence, RawTrack
@@ -51,6 +52,10 @@ class MpiNpz:
 def list_mpi_npz(root: Path) -> MpiNpz:
     """Read both files and check all but the numbers themselves. Raises: DataError: one is missing or has another form."""
     files = (root / TRAIN_FILE, root / TEST_FILE)
+    return kept(lambda: _list(root, files), files, "mpi_npz")
+
+
+def _list(root: Path, files: tuple[Path, Path]) -> MpiNpz:
     train, test = (_table(path) for path in files)
     sequences: list[RawSequence] = []
     views: dict[str, dict[str, Any]] = {}
@@ -92,9 +97,10 @@ def _test_sequence(key: object) -> RawSequence:
 def _entry(entry: object, where: str) -> tuple[dict[str, Any], float]:
     """The views by camera, and frames a second. NumPy saves the pair as an array of objects where it is within another."""
     parts = list(entry) if isinstance(entry, list | tuple | np.ndarray) else []
-    if len(parts) != 2 or not isinstance(parts[0], dict) or not parts[0] or not np.isscalar(parts[1]):
+    is_pair = len(parts) == 2 and isinstance(parts[0], dict) and isinstance(parts[1], int | float | np.integer | np.floating)
+    if not is_pair or not parts[0]:
         raise DataError(f"{where} is not a pair of cameras and frame rate", expected="P-STMO's form", do="get the file again")
-    frame_rate = float(parts[1])  # type: ignore[arg-type]
+    frame_rate = float(parts[1])
     if not 0 < frame_rate < 1000:
         raise DataError(f"{where} has {frame_rate} frames a second", expected="25 or 50", do="get the file again")
     return parts[0], frame_rate

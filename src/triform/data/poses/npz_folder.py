@@ -9,17 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 
+from triform.data.poses.folder_files import files_below
 from triform.data.poses.raw_poses import Average, RawSequence, RawTrack
 from triform.data.poses.virtual_cameras import SIZE_PX, up_vector
 from triform.data.quarantine import BadFile
 from triform.errors import DataError
 from triform.geometry.camera import Camera
-from triform.geometry.skeletons import H36M_17, SKELETONS, Skeleton, convert
+from triform.geometry.skeletons import H36M_17, SKELETONS, Skeleton, convert, convert_confidence
 
 _WANTED = "plain arrays: joints_3d_mm (frames, joints, 3) and skeleton, or joints_2d_px (frames, joints, 2), size_px and skeleton"
+_LENS = {"radial": 3, "tangential": 2}
 _CAMERA = ("focal_px", "center_px", "rotation", "translation_mm")
-# RuntimeError: an encrypted member. NotImplementedError: a compression method this Python lacks.
-_TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+# RuntimeError: an encrypted member. NotImplementedError: a compression method this Python lacks. The others: numbers of another kind.
+_TORN = (
+    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError),
+    *(TypeError, IndexError, OverflowError),
+)
 _Header = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
@@ -58,8 +63,7 @@ def list_npz_folder(root: Path, *, up_axis: Literal["x", "y", "z"], protocol: st
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder", expected="a folder of .npz files, one a sequence", do="correct --data-dir")
-    paths = sorted(path for path in root.rglob("*.npz") if not any(part.startswith(".") for part in path.relative_to(root).parts))
-    if not paths:
+    if not (paths := files_below(root, ".npz")):
         raise DataError(f"{root} holds no .npz file", expected="one .npz file a sequence, at any depth", do="correct --data-dir")
     found = sorted((_listed(root, path) for path in paths), key=lambda sequence: sequence.name)
     return NpzFolder(root, up_axis, protocol, sequences=tuple(found))
@@ -143,8 +147,8 @@ def _check_camera(header: _Header, member: str) -> None:
 def _track(arrays: dict[str, Any], *, up_axis: Literal["x", "y", "z"]) -> RawTrack:
     skeleton = SKELETONS[str(arrays["skeleton"][()])]
     frame_rate = float(np.asarray(arrays.get("frame_rate", 50.0)).item())
-    if not frame_rate > 0:
-        raise BadFile(f"frame_rate is {frame_rate:g}, not above 0")
+    if not 0 < frame_rate < np.inf:
+        raise BadFile(f"frame_rate is {frame_rate:g}, not above 0 and finite")
     world = _joints(arrays, "joints_3d_mm", skeleton)
     if "joints_2d_px" not in arrays:
         return RawTrack("world", SIZE_PX, frame_rate, joints_3d_world_mm=world)
@@ -173,17 +177,22 @@ def _joints(arrays: dict[str, Any], name: str, skeleton: Skeleton) -> Any:
     if not np.isfinite(found).all():
         frame, joint = np.argwhere(~np.isfinite(found))[0][:2]
         raise BadFile(f"{name} is not finite at frame {frame}, joint {joint} ({skeleton.joints[joint]})")
-    if found.ndim == 2:
-        return convert(found[..., None], skeleton, H36M_17)[..., 0]
-    return convert(found, skeleton, H36M_17)
+    return convert_confidence(found, skeleton) if found.ndim == 2 else convert(found, skeleton, H36M_17)
 
 
 def _camera(arrays: dict[str, Any], size_px: tuple[int, int]) -> Camera:
-    lens: dict[str, Any] = {name: tuple(map(float, arrays[name])) for name in ("radial", "tangential") if name in arrays}
+    lens: dict[str, Any] = {name: tuple(map(float, arrays[name])) for name in _LENS if name in arrays}
+    if wrong := [name for name, values in lens.items() if len(values) != _LENS[name] or not np.isfinite(values).all()]:
+        raise BadFile(f"{wrong[0]} is {lens[wrong[0]]}, not {_LENS[wrong[0]]} finite numbers")
     rotation, translation = (np.asarray(arrays[name], np.float64) for name in ("rotation", "translation_mm"))
-    if rotation.shape != (3, 3) or translation.shape != (3,) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4):
-        raise BadFile("rotation is no rotation of shape (3, 3), or translation_mm has another shape than (3,)")
+    is_rotation = rotation.shape == (3, 3) and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) and np.linalg.det(rotation) > 0
+    if not is_rotation or translation.shape != (3,):
+        raise BadFile("rotation is no rotation of shape (3, 3), or one that mirrors; or translation_mm has another shape than (3,)")
     focal, center = _pair(arrays["focal_px"], float), _pair(arrays["center_px"], float)
+    if not np.isfinite(focal).all() or min(focal) <= 0:
+        raise BadFile(f"focal_px is {focal}, not above 0 and finite")
+    if not np.isfinite(center).all():
+        raise BadFile(f"center_px is {center}, not finite")
     return Camera(size_px, focal, center, **lens, rotation=rotation, translation_mm=translation)
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -63,6 +64,8 @@ def plan(settings: "PoseSettings", source: RawPoses | None = None) -> PosePlan:
     """
     found = source or settings.raw_poses()
     _check_names(found.sequences)
+    files = dict(sorted((Path(os.path.relpath(path, found.root)).as_posix(), _sha256_of_file(path)) for path in found.files))
+    _refuse_copies(found.sequences, files)
     dealt = deal(found.sequences, settings)
     groups = list(_batches(dealt))
     made = PosePlan(
@@ -72,7 +75,7 @@ def plan(settings: "PoseSettings", source: RawPoses | None = None) -> PosePlan:
         max_quarantine_fraction=settings.max_quarantine_fraction,
         sequences=tuple(sequence for group in groups for sequence in group),
         batch_sizes=tuple(map(len, groups)),
-        files=dict(sorted((Path(os.path.relpath(path, found.root)).as_posix(), _sha256_of_file(path)) for path in found.files)),
+        files=files,
         scale_of=stature_factors(found, stature_m=float(settings.recipe().get("stature_m", 0.0))),
         protocol=found.protocol,
         average=found.average,
@@ -113,11 +116,27 @@ def _batches(sequences: Iterable[RawSequence]) -> Iterable[list[RawSequence]]:
 def _check_names(sequences: Iterable[RawSequence]) -> None:
     seen: dict[str, RawSequence] = {}
     for sequence in sequences:
+        # What can't be decoded in a file's name is there as a lone surrogate, which no digest can be taken of.
+        if re.search("[\ud800-\udfff]", sequence.name + sequence.member):
+            raise DataError(f"{sequence.member!r} has a name that is no text", expected="files' names in UTF-8", do="rename it")
         if (other := seen.setdefault(sequence.name, sequence)) is not sequence:
             raise DataError(
                 f"{other.member} and {sequence.member} are both called {sequence.name}",
                 expected="another subject or another name for each sequence",
                 do="rename one of them",
+            )
+
+
+def _refuse_copies(sequences: Iterable[RawSequence], files: Mapping[str, str]) -> None:
+    """Raises: DataError: two sequences are files of one content, so that what is tested could be trained on."""
+    seen: dict[str, RawSequence] = {}
+    for sequence in sequences:
+        content = files.get(sequence.member)
+        if content and (other := seen.setdefault(content, sequence)) is not sequence:
+            raise DataError(
+                f"{other.member} and {sequence.member} hold the same recording",
+                expected="each recording once, or it may be trained on and tested",
+                do="remove one of them",
             )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from triform.data.batches import prepare_all, refuse_other_recipe
 from triform.data.bookkeeping import read_object, sha256_of_file
+from triform.data.poses.kept import forget
 from triform.data.poses.manifest import PoseManifest, TrackRecord, load_manifest, make_manifest
 from triform.data.poses.plan import PosePlan, is_planned, load_plan, plan
 from triform.data.poses.prepared_track import PreparedTrack, prepare_tracks, sha256_of
@@ -88,6 +89,7 @@ def finalize(made: PosePlan) -> PoseManifest:
 
     Raises: DataError: a batch is missing, too many sequences are bad, or a split is empty without them. CannotWrite, DiskFull.
     """
+    forget()
     outcomes = [_outcome(made, number) for number in range(made.num_batches)]
     quarantined = [Quarantined(**file) for outcome in outcomes for file in outcome["quarantined"]]
     made.set_aside(quarantined)

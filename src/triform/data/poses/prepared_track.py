@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 STEP_VERSION = 1
 """To be raised where a change here changes any prepared array."""
 _LARGEST_2D_ERROR_PX = 1.0
+_LARGEST_CONFIDENCE = 2.0
+"""Peaks of a detector's map may lie a little above 1, and count as 1; percents do not."""
+_SIZES_MM = (100.0, 20_000.0)
 
 Arrays = dict[str, Shaped[np.ndarray, "frame *rest"]]
 
@@ -82,6 +85,10 @@ def check_track(track: RawTrack) -> None:
             raise BadFile(f"{name} has shape {array.shape}, not (frames, {', '.join(map(str, wanted[name]))})")
         if not np.isfinite(array).all():
             raise BadFile(f"{name} is not finite {_where(~np.isfinite(array))}")
+    if track.mm_per_unit is not None and not (track.mm_per_unit > 0).all():
+        raise BadFile(f"mm_per_unit is not above 0 {_where(track.mm_per_unit <= 0)}")
+    if track.confidence is not None and (above := track.confidence > _LARGEST_CONFIDENCE).any():
+        raise BadFile(f"confidence is {track.confidence[above][0]:g} {_where(above)}, not 0 to 1")
     if track.camera is not None and track.joints_3d_camera_mm is not None:
         behind = track.joints_3d_camera_mm[..., 2] <= 0
         if track.valid is not None:
@@ -92,6 +99,8 @@ def check_track(track: RawTrack) -> None:
 
 def largest_2d_error(track: RawTrack, sequence: str) -> float | None:
     """Distance in pixels of 2D that is said to be exact from the projection of its 3D. Raises: DataError: it is above 1 pixel."""
+    if track.largest_2d_error_px is not None:
+        return track.largest_2d_error_px
     if not track.ground_truth_2d or track.camera is None or track.joints_3d_camera_mm is None or track.joints_2d_px is None:
         return None
     distance = np.linalg.norm(track.camera.project(track.joints_3d_camera_mm) - track.joints_2d_px, axis=-1)
@@ -139,14 +148,23 @@ def _prepare(track: RawTrack, *, name: str, error: float | None) -> PreparedTrac
         raise BadFile(f"{name} has neither 2D nor a camera")
     labelled = track.joints_3d_camera_mm is not None
     valid = np.full(len(joints_2d), labelled) if track.valid is None else track.valid & labelled
+    if track.joints_3d_camera_mm is not None and valid.any():
+        _refuse_other_unit(track.joints_3d_camera_mm[valid], name)
     arrays: dict[str, Any] = {"joints_2d_px": joints_2d, "joints_2d": normalise(joints_2d, track.size_px)}
-    arrays["confidence"] = np.ones(joints_2d.shape[:2]) if track.confidence is None else track.confidence
+    arrays["confidence"] = np.ones(joints_2d.shape[:2]) if track.confidence is None else np.clip(track.confidence, 0, 1)
     if labelled:
         arrays["joints_3d_camera_mm"] = track.joints_3d_camera_mm
     if track.mm_per_unit is not None and (track.mm_per_unit != 1000).any():
         arrays["mm_per_unit"] = track.mm_per_unit
     plain = {key: np.ascontiguousarray(array, np.float32) for key, array in arrays.items()}
     return PreparedTrack(track, {**plain, "valid": valid.astype(np.uint8)}, error)
+
+
+def _refuse_other_unit(joints_mm: Float[np.ndarray, "frame 17 3"], name: str) -> None:
+    """Raises: BadFile: this is nobody's size. A projection does not tell: it is the same in metres."""
+    size_mm = float(np.median(np.ptp(joints_mm, axis=1).max(axis=-1)))
+    if not _SIZES_MM[0] < size_mm < _SIZES_MM[1]:
+        raise BadFile(f"{name}: its joints lie {size_mm:.3g} mm apart at most, as nobody's do: another unit than millimetres")
 
 
 def _where(bad: Shaped[np.ndarray, "frame *rest"]) -> str:

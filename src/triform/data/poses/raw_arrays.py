@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
 
 from triform.data.quarantine import BadFile
 from triform.errors import DataError
@@ -40,15 +40,12 @@ def refuse_other_length(num_2d: int, num_3d: int, *, where: str) -> None:
         raise DataError(f"{where} has {num_2d} frames in 2D and {num_3d} in 3D", expected="as many", do="get both in one version")
 
 
-def refuse_not_finite(
-    where: str, *arrays: Shaped[np.ndarray, "frame *rest"] | None, valid: Bool[np.ndarray, " frame"] | None = None
-) -> None:
-    """Raises: BadFile: a number is NaN or infinite. Args: valid: Frames that are looked at (None: all)."""
+def refuse_not_finite(where: str, *arrays: Shaped[np.ndarray, "frame *rest"] | None) -> None:
+    """Raises: BadFile: a number is NaN or infinite."""
     for array in arrays:
         if array is None or np.isfinite(array.sum()):
             continue
-        finite = np.isfinite(array).reshape(len(array), -1).all(1)
-        wrong = np.flatnonzero(~finite if valid is None else ~finite & valid)
+        wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
         if len(wrong):
             raise BadFile(f"{where} has numbers that are NaN or infinite, first in frame {wrong[0]}")
 

@@ -38,7 +38,7 @@ class RawTrack:
     frame_rate: float
     joints_2d_px: Float32[np.ndarray, "frame 17 2"] | None = None
     confidence: Float32[np.ndarray, "frame 17"] | None = None
-    """0 to 1 (None: 1 throughout)."""
+    """0 to 1, 0 where nothing was seen (None: 1 throughout)."""
     joints_3d_camera_mm: Float[np.ndarray, "frame 17 3"] | None = None
     """Absolute in the camera's frame."""
     joints_3d_world_mm: Float[np.ndarray, "frame 17 3"] | None = None
@@ -52,6 +52,8 @@ class RawTrack:
     """Millimetres in the network's unit (None: 1000)."""
     ground_truth_2d: bool = False
     """Whether the 2D is said to be exact: it is compared with the 3D's projection."""
+    largest_2d_error_px: float | None = None
+    """Where the reader has compared it."""
 
 
 class RawPoses(Protocol):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
 
 from triform.data.poses.raw_poses import RawTrack
 
@@ -26,11 +26,19 @@ def interpolate(values: Shaped[np.ndarray, "frame *rest"], at: Float[np.ndarray,
 
 
 def resampled(track: RawTrack, frame_rate: float) -> RawTrack:
-    """The track at another frame rate (0: as it is). A frame is valid where all that it is made of is."""
+    """The track at another frame rate (0: as it is). A frame is valid where all that it is made of is, and a joint seen likewise."""
     if frame_rate in (0, track.frame_rate):
         return track
     arrays = {name: array for name in _OF_FRAMES if (array := getattr(track, name)) is not None}
     at = places(len(next(iter(arrays.values()))), from_rate=track.frame_rate, to_rate=frame_rate)
-    valid = None if track.valid is None else interpolate(track.valid.astype(np.float64), at) > 1 - 1e-9
+    valid = None if track.valid is None else _throughout(track.valid, at)
     changed: dict[str, Any] = {name: interpolate(array, at) for name, array in arrays.items()}
+    if track.confidence is not None:
+        # An unseen joint's place says nothing: detectors write (0, 0).
+        changed["confidence"] *= _throughout(track.confidence > 0, at)
     return replace(track, frame_rate=frame_rate, valid=valid, **changed)
+
+
+def _throughout(is_so: Bool[np.ndarray, "frame *rest"], at: Float[np.ndarray, " new"]) -> Bool[np.ndarray, "new *rest"]:
+    """Whether it is so in each frame that a new one is made of."""
+    return interpolate(is_so.astype(np.float64), at) > 1 - 1e-9

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from triform.data.plain_pickle import read_plain_npz
 from triform.data.poses.h36m_cameras import CAMERA_NAMES, FRAME_RATE, h36m_camera, up_in
+from triform.data.poses.kept import kept
 from triform.data.poses.raw_arrays import field_of, joints_of, listed, refuse_not_finite
 from triform.data.poses.raw_poses import Average, RawSequence, RawTrack
 from triform.data.split import Split
@@ -41,14 +42,14 @@ class VideoPose3D:
         take = sequence.name.removeprefix(f"{sequence.subject}/")
         world = self.positions_3d.get(sequence.subject, {}).get(take)
         world_mm = None if world is None else np.asarray(_seventeen(world), np.float64) * 1000
-        views = self.positions_2d[sequence.subject][take]
+        # Detectors ran to the end of the film, which is a little longer than the recording of the joints.
+        views = [view if world_mm is None else view[: len(world_mm)] for view in self.positions_2d[sequence.subject][take]]
         refuse_not_finite(sequence.name, world_mm, *views)
         return tuple(self._track(sequence, name, view, world_mm) for name, view in zip(CAMERA_NAMES, views, strict=True))
 
     def _track(self, sequence: RawSequence, name: str, view: np.ndarray, world_mm: Float[np.ndarray, "frame 17 3"] | None) -> RawTrack:
         camera = h36m_camera(sequence.subject, name)
-        # Detectors ran to the end of the film, which is a little longer than the recording of the joints.
-        view = np.asarray(view if world_mm is None else view[: len(world_mm)], np.float32)
+        view = np.asarray(view, np.float32)
         return RawTrack(
             camera_name=name,
             size_px=camera.size_px,
@@ -74,14 +75,16 @@ def list_videopose3d(
     Raises: DataError: A file, subject, take or view is missing, or has another form.
     """
     path_2d, path_3d = root / f"data_2d_h36m_{detections}.npz", root / "data_3d_h36m.npz"
-    positions_3d = _table(path_3d, "positions_3d")
-    positions_2d = _table(path_2d, "positions_2d")
+    positions_3d, positions_2d = kept(lambda: (_table(path_3d, "positions_3d"), _table(path_2d, "positions_2d")), [path_3d, path_2d])
     if lacking := [subject for subject in test_subjects if subject not in positions_3d]:
         raise DataError(
             f"{path_3d} has no {listed(lacking)}", expected=f"the test subjects; it has {listed(positions_3d)}", do="set test_subjects"
         )
     sequences = [*_labelled(positions_2d, positions_3d, path_2d, path_3d)]
-    sequences += _unlabelled(positions_2d, positions_3d, path_2d) if unlabelled else []
+    if unlabelled:
+        # Without 3D nothing can be scored, and what is tested is not trained on.
+        free = (sequence for sequence in _unlabelled(positions_2d, positions_3d, path_2d) if sequence.action not in test_actions)
+        sequences += free
     protocol = _protocol(sequences, [*test_subjects, *test_actions], detections)
     ordered = tuple(sorted(sequences, key=lambda sequence: sequence.name))
     return VideoPose3D(root, ordered, (path_2d, path_3d), protocol, positions_2d, positions_3d, detections == "gt")
@@ -123,7 +126,6 @@ def _unlabelled(positions_2d: Table, positions_3d: Table, path_2d: Path) -> Iter
     for subject, takes in positions_2d.items():
         for take, views in takes.items() if subject not in positions_3d else ():
             _views(views, f"{path_2d.name}: {subject}/{take}")
-            # Without 3D nothing can be scored.
             yield _sequence(subject, take, path_2d, split="train")
 
 

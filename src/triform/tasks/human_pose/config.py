@@ -120,7 +120,7 @@ class MaskedAutoencoder:
     masked_joints: Annotated[int, Ge(0)] = 3
     """Joints hidden in each visible frame."""
     decoder_depth: Positive = 2
-    """Blocks of the decoder, or pairs of them, as the encoder has."""
+    """Temporal blocks of the decoder: what a joint says of another must be found by the encoder."""
     decoder_width: Annotated[int, Ge(0)] = 0
     """Channels of the decoder's tokens (0: half the encoder's)."""
 

@@ -24,8 +24,12 @@ Over = Literal["joints", "frames"]
 Tokens = Float[Tensor, "batch frame token width"]
 Heads = Float[Tensor, "group head place channel"]
 
-EMBED_STD = 1.0
-"""Of the embedding's weights: people are some tenths of the image wide, which is 2."""
+NUM_FEATURES = 6
+"""Of a joint in a frame; see `centred`."""
+SMALLEST_SIZE = 1e-3
+"""Of a person, where the image is 2 wide."""
+EMBED_STD = 0.5
+"""Of the embedding's weights."""
 POSITION_STD = 0.5
 """Of the vectors that say which joint and which frame a token is."""
 
@@ -145,26 +149,62 @@ class Encoder(nn.Module):
         """Args: facts: "num_frames" of a clip and "num_joints"."""
         super().__init__()
         self.num_tokens = num_tokens = 1 if isinstance(config, FrameTokens) else facts["num_joints"]
-        self.embed = nn.Linear(facts["num_joints"] // num_tokens * 3, config.width)
+        self.embed = nn.Linear(facts["num_joints"] // num_tokens * NUM_FEATURES, config.width)
         self.positions = Positions(facts["num_frames"], num_tokens, config.width)
-        self.layers = nn.Sequential(*(_layer(config, config.width, streams=isinstance(config, DualStream)) for _ in range(config.depth)))
+        self.layers = nn.Sequential(*(_layer(config) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(
-        self, x: Float[Tensor, "batch frame joint 3"], frames: Int64[Tensor, "batch frame"] | None = None
+        self,
+        x: Float[Tensor, "batch frame joint 3"],
+        frames: Int64[Tensor, "batch frame"] | None = None,
+        hidden: "Hidden | None" = None,
     ) -> Float[Tensor, "batch frame token width"]:
         """Return the features of each token: of each joint, or one token a frame where the encoder is of `FrameTokens`.
 
         Args:
             x: x, y (normalised) and confidence.
             frames: each frame's place in the clip, where some are left out (None: 0, 1, ...).
+            hidden: 1 where a joint is hidden, and what stands in each joint's place then.
 
         Raises: ExperimentError: more frames than a clip has.
         """
         with record_function("embed"):
-            x = self.positions(self.embed(x.reshape(*x.shape[:2], self.num_tokens, -1)), frames)
+            features = centred(x, hidden)
+            x = self.positions(self.embed(features.reshape(*x.shape[:2], self.num_tokens, -1)), frames)
         result: Tensor = self.norm(self.layers(x))
         return result
+
+
+Hidden = tuple[Float[Tensor, "batch frame joint 1"], Float[Tensor, "joint 3"]]
+"""1 where a joint is hidden, and what stands in each joint's place then."""
+
+
+def place_of(
+    x: Float[Tensor, "batch frame joint 3"], hidden: Hidden | None
+) -> tuple[Float[Tensor, "batch frame 1 2"], Float[Tensor, "batch 1 1 1"], Float[Tensor, "batch frame joint 1"]]:
+    """Return the centre of each frame's visible joints, the person's size in the clip (root of the mean square), and which are visible."""
+    visible = (x[..., 2:] > 0).to(x.dtype)
+    if hidden is not None:
+        visible = visible * (1 - hidden[0])
+    center = (x[..., :2] * visible).sum(2, keepdim=True) / visible.sum(2, keepdim=True).clamp(min=1)
+    square = ((x[..., :2] - center) * visible).square().sum((1, 2, 3), keepdim=True)
+    # Clamped before the root, whose gradient at 0 is infinite.
+    size = (square / visible.sum((1, 2, 3), keepdim=True).clamp(min=1)).clamp(min=SMALLEST_SIZE**2).sqrt()
+    return center, size, visible
+
+
+def centred(x: Float[Tensor, "batch frame joint 3"], hidden: Hidden | None) -> Float[Tensor, "batch frame joint 6"]:
+    """Return what a joint's token holds: its place relative to the centre of the frame's visible joints, in units of the person's size in
+    the clip, and confidence; then that centre and that size, so that nothing is lost.
+
+    A person's pose hardly depends on where and how large the picture shows them, and few labels can't teach that.
+    """
+    center, size, visible = place_of(x, hidden)
+    own = torch.cat([(x[..., :2] - center) * visible / size, x[..., 2:]], dim=-1)
+    if hidden is not None:
+        own = torch.where(hidden[0] > 0, hidden[1].to(own.dtype), own)
+    return torch.cat([own, center.expand(*visible.shape[:3], 2), size.expand_as(visible)], dim=-1)
 
 
 class LiftNet(nn.Module):
@@ -194,7 +234,7 @@ class Decoder(nn.Module):
         self.frame_token = nn.Parameter(torch.zeros(width))
         self.embed = nn.Linear(config.width, width)
         self.positions = Positions(facts["num_frames"], num_tokens, width)
-        self.layers = nn.Sequential(*(_layer(config, width, streams=False) for _ in range(objective.decoder_depth)))
+        self.layers = nn.Sequential(*(blocks(config, width, "frames") for _ in range(objective.decoder_depth)))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: Float[Tensor, "batch visible token width"], restore: Int64[Tensor, "batch frame"]) -> Tokens:
@@ -235,11 +275,14 @@ class MaskedAutoencoderNet(nn.Module):
         joints, visible = batch["joints_2d"], batch["visible"]
         mask = gather_points(batch["joint_mask"], visible)[..., None]
         seen = gather_points(joints.flatten(2), visible).view(*visible.shape, *joints.shape[2:])
-        features = self.encoder(torch.where(mask > 0, self.decoder.joint_token, seen), visible)
-        decoded = self.decoder(features, batch["restore"])
+        hidden = (mask, self.decoder.joint_token)
+        decoded = self.decoder(self.encoder(seen, visible, hidden), batch["restore"])
         with record_function("head"):
-            result: Tensor = self.head(decoded).view(*joints.shape[:3], 2)
-            return result
+            center, size, shown = place_of(seen, hidden)
+            # A frame in which nothing is seen, such as padding, has no centre, but 0.
+            count = shown.amax(2, keepdim=True).sum(1, keepdim=True).clamp(min=1)
+            places: Tensor = self.head(decoded).view(*joints.shape[:3], 2)
+            return center.sum(1, keepdim=True) / count + size * places
 
 
 @torch.no_grad()
@@ -257,10 +300,10 @@ def attention_maps(net: LiftNet, joints_2d: Float[Tensor, "batch frame joint 3"]
     return {name.removesuffix(".attention"): part.weights(inputs[name]) for name, part in found}
 
 
-def _layer(config: EncoderConfig, width: int, *, streams: bool) -> nn.Module:
-    if isinstance(config, FrameTokens):
-        return blocks(config, width, "frames")
-    return Streams(config, width) if streams else blocks(config, width, "joints", "frames")
+def _layer(config: EncoderConfig) -> nn.Module:
+    if isinstance(config, DualStream):
+        return Streams(config, config.width)
+    return blocks(config, config.width, "frames") if isinstance(config, FrameTokens) else blocks(config, config.width, "joints", "frames")
 
 
 def _initialise(net: nn.Module) -> None:

@@ -89,15 +89,13 @@ class PretrainingEvaluation:
     def facts(self) -> list[tuple[str, str, str]]:
         """Label, value and note of what stands first in a report."""
         metric = "hidden_px" if self.objective == "masked_autoencoder" else self.metrics[0]
-        unit = "px" if metric == "hidden_px" else "mm"
+        label, unit = ("Hidden joints", "px") if metric == "hidden_px" else ("MPJPE", "mm")
         found = []
         for name, split in self.splits.items():
             told = {who: self.scores(name, who)[metric] for who in split.sums}
             texts = {who: "unknown" if value is None else f"{value:.2f}" for who, value in told.items()}
             others = ", ".join(f"{WHO[who]} {value}" for who, value in texts.items() if who != "model")
-            found.append(
-                (f"{metric.removesuffix('_px').removesuffix('_mm')}, {name}", f"{texts['model']} {unit}", f"{others}. {self.protocol}")
-            )
+            found.append((f"{label}, {name}", f"{texts['model']} {unit}", f"{others}. {self.protocol}"))
         return found
 
     def summary(self) -> dict[str, Any]:

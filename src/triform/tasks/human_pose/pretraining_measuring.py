@@ -1,5 +1,6 @@
 """Measures what pretraining learned, with masks and noise that are the same every time."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,17 @@ def evaluate(
         found[name], exhibits[name] = _collected(data, batches)
     return PretrainingEvaluation(
         objective=task.config.objective.kind,
-        protocol=splits["train"].protocol + (" (2D errors: mean over all joints and frames)" if masked else ""),
+        protocol=_protocol_2d(splits["train"].protocol) if masked else splits["train"].protocol,
         average="frame" if masked else splits["train"].average,
         metrics=MASKED_METRICS if masked else tuple(METRICS),
         splits=found,
         exhibits=exhibits["test" if "test" in measured else "val"],
     )
+
+
+def _protocol_2d(protocol: str) -> str:
+    """The data set's, but for how it averages 3D."""
+    return f"{re.sub('[;,] mean over [^;,]*$', '', protocol)}; mean over all joints of all clips"
 
 
 def _collected(data: Poses, batches: Iterator[Measured]) -> tuple[ClipSums, tuple[PretrainingExhibit, ...]]:

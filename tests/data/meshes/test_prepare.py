@@ -187,6 +187,21 @@ def test_pieces_in_any_order_and_at_once(raw, settings_for) -> None:
     assert finalize(load_plan(made.prepared_dir)).digest == load_manifest(made.prepared_dir).digest
 
 
+def test_whoever_ends_second_finds_all_there(raw, settings_for) -> None:
+    made = replace(plan(settings_for(raw.write())), batch_size=5)
+    for number in range(made.num_batches):
+        prepare_batch(made, number)
+    first: list[str] = []
+
+    def another_ends() -> None:
+        if not first:
+            first.append("")
+            first[0] = finalize(made).digest
+
+    assert finalize(made, on_file=another_ends).digest == first[0]
+    assert load_manifest(made.prepared_dir).digest == first[0]
+
+
 def test_prepared_data_is_taken_as_it_is(raw, settings_for) -> None:
     manifest = prepare(settings_for(raw.write()))
     assert prepared_already(settings_for(raw.path)) is None

@@ -49,6 +49,9 @@ class Task:
         net = model_torch.IdentityNet(self.config, facts["num_classes"], seed)
         return net.double() if self.double else net
 
+    def rate_factor(self, _name):
+        return 1.0
+
     def loss_torch(self, model, batch):
         return loss_torch.identity_loss(self.config, model(batch), batch)
 

@@ -106,7 +106,12 @@ def finalize(made: MeshPlan, *, on_file: Callable[[], None] = lambda: None) -> M
         quarantined=quarantined,
     )
     if not _is_there(manifest):
-        write_data_files(made.prepared_dir, _gather(made, records, on_file=on_file), made.template)
+        try:
+            write_data_files(made.prepared_dir, _gather(made, records, on_file=on_file), made.template)
+        except DataError:
+            if _is_there(manifest):  # another process ended first, and removed the batches' arrays
+                return manifest
+            raise
         write_all({metadata_path(made.prepared_dir, split): metadata_bytes(manifest.of_split(split)) for split in SPLITS})
     manifest.write()
     _remove_unneeded(made)

@@ -215,6 +215,7 @@ print(torch.get_num_threads())
 """
 
 
+@pytest.mark.long
 def test_numbas_threads_do_not_change_the_number(tiny_experiment):
     """In a process of its own, where no kernel has run yet."""
     env = {**os.environ, "NUMBA_NUM_THREADS": "2"}

@@ -74,6 +74,7 @@ async def is_kept(client: Client) -> bool:
 
 
 @needs_server
+@pytest.mark.long
 async def test_it_is_shared_and_ends_with_its_last_user(folder: StateFolder) -> None:
     assert running() is None
     said: list[str] = []

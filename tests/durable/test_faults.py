@@ -22,6 +22,7 @@ async def test_a_killed_trainer_is_started_again_from_its_last_commit(stage: Sta
     assert STEPS < len(stage.steps) <= STEPS + 2 * EVERY, "a commit may be skipped while the one before is written"
 
 
+@pytest.mark.long
 async def test_a_killed_workers_trainer_commits_and_exits_and_the_next_worker_goes_on(stage: Stage, undisturbed: Outcome) -> None:
     stage.worker(pace=0.1)
     await stage.start()

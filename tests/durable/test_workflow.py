@@ -73,6 +73,7 @@ async def test_other_settings_on_a_known_folder_fail_at_the_first_attempt(stage:
 
 
 @server
+@pytest.mark.long
 async def test_a_cancelled_run_keeps_its_checkpoint_and_goes_on_under_the_same_name(stage: Stage, undisturbed: Outcome) -> None:
     stage.worker(pace=0.1)
     handle = await stage.start()
@@ -107,6 +108,7 @@ async def test_cancelled_with_its_worker_dead_it_still_ends_cancelled(stage: Sta
 
 
 @server
+@pytest.mark.long
 async def test_a_diverged_training_is_not_tried_again(stage: Stage) -> None:
     from triform.errors import Diverged
 

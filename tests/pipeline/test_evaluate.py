@@ -70,6 +70,7 @@ def test_measuring_again_changes_nothing(tiny, measured, trained):
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in trained.evaluation.iterdir()} == before
 
 
+@pytest.mark.long
 def test_an_unfinished_run_is_not_measured_and_stop_ends_it(tiny, tiny_experiment, tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert tiny("train", tiny_experiment, "--output-dir", folder.path, TINY_NAN_AT=22, TINY_SLEEP=0.02) == 77

@@ -71,6 +71,7 @@ def test_the_encoder_is_taken_bit_for_bit_and_the_head_is_new(finetune, pretrain
     assert state["updates"] == 0
 
 
+@pytest.mark.long
 def test_what_was_taken_and_what_is_new_is_told_in_log_claim_and_report(finetune, pretrained_run, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     finetune(pretrained_run, *SHORT)

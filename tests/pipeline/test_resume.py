@@ -53,6 +53,7 @@ def test_killed_before_every_single_write(tiny, tiny_experiment, tmp_path, strid
         assert outcome(path) == undisturbed, f"killed before write {deadly}"
 
 
+@pytest.mark.long
 def test_killed_again_and_again_in_one_run(tiny, tiny_experiment, undisturbed, tmp_path):
     """Twenty deaths and more in the same run, each a little further on."""
     path, deaths = tmp_path / "run", 0

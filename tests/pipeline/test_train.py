@@ -122,6 +122,7 @@ def test_a_checkpoint_starts_a_new_run_that_ends_like_its_parent(tiny, finished,
     assert f"cd_l2 {best:.4f}" in told()
 
 
+@pytest.mark.long
 def test_a_branch_that_dies_before_its_first_commit_still_begins_from_its_parent(tiny, finished, tmp_path):
     died_early = 0
     for deadly in range(4, 100, 4):

@@ -115,7 +115,6 @@ def test_play_advances_and_pause_stops(visit: Visit) -> None:
     assert visit.page.locator(".player input").first.input_value() == str(tick)
 
 
-@pytest.mark.long
 def test_it_begins_again_after_the_end_unless_less_motion_is_wanted(visit: Visit) -> None:
     visit.page.locator(".player select").first.select_option("2")
     scrub(visit, 78)
@@ -146,7 +145,6 @@ def test_keys_step_play_and_turn(visit: Visit) -> None:
     assert visit.ask("camera(0)") == camera
 
 
-@pytest.mark.long
 def test_a_drag_turns_all_people(visit: Visit) -> None:
     before, box = digests(visit), visit.page.locator(".poses canvas").first.bounding_box()
     visit.page.mouse.move(box["x"] + 60, box["y"] + 120)
@@ -174,7 +172,6 @@ def test_it_stops_where_nobody_sees_it(visit: Visit) -> None:
     visit.page.locator(".poses .stage").first.scroll_into_view_if_needed()
 
 
-@pytest.mark.long
 def test_colours_follow_the_scheme(visit: Visit) -> None:
     before = digests(visit)
     visit.page.emulate_media(color_scheme="dark")
@@ -193,7 +190,6 @@ def test_paper_shows_strips_and_no_controls(visit: Visit) -> None:
     visit.page.emulate_media(media="screen")
 
 
-@pytest.mark.long
 def test_without_webgl_strips_stay_and_2d_plays(browser: Any, page_path: Path) -> None:
     context = browser.new_context(offline=True)
     context.add_init_script(NO_WEBGL)
@@ -209,7 +205,6 @@ def test_without_webgl_strips_stay_and_2d_plays(browser: Any, page_path: Path) -
     context.close()
 
 
-@pytest.mark.long
 def test_a_phone_needs_no_sideways_scrolling(browser: Any, page_path: Path) -> None:
     phone = Visit(browser, page_path, color_scheme="dark", viewport={"width": 390, "height": 844}, has_touch=True)
     assert phone.page.evaluate("document.documentElement.scrollWidth") == 390
@@ -220,7 +215,6 @@ WIDE = ("split", "lifted by", "tracks", *METRICS)
 OVERHANG = "document.querySelector('table').getBoundingClientRect().right - document.querySelector('.panel').getBoundingClientRect().right"
 
 
-@pytest.mark.long
 def test_a_table_of_every_metric_fits_on_paper(browser: Any, tmp_path: Path) -> None:
     """Paper can't be scrolled: what does not fit is lost."""
     table = Table("Errors", WIDE, (("test", "this model, flip averaged", 28, *[1234.5678] * len(METRICS)),))

@@ -101,7 +101,7 @@ def train(
 
 
 def found(experiment: Experiment, folder: RunFolder, *, overrides: Sequence[str] = (), parent: Path | None = None) -> Json | None:
-    """Record whose run this is and what it begins from, once; returns the latter.
+    """Record whose run this is and what it begins from, once; returns the latter, where it lies now.
 
     Args: parent: a checkpoint of another run.
     Raises: ConfigConflict: the run is another experiment's, or began otherwise. DataError: the weights to start with are not there.
@@ -109,7 +109,7 @@ def found(experiment: Experiment, folder: RunFolder, *, overrides: Sequence[str]
     asked = pointer_to(parent) or _initial(experiment, folder)
     recorded: Json | None = folder.found(identity(experiment, overrides=overrides, parent=asked))["parent"]
     refuse_other_parent(folder, recorded=recorded, asked=asked)
-    return recorded
+    return asked or recorded
 
 
 def _initial(experiment: Experiment, folder: RunFolder) -> Json | None:

@@ -12,6 +12,7 @@ Mistakes = Callable[..., list[str]]
 LIFTING = "name: a\ndata: {kind: pose_npz, num_frames: 9}\ntask: {kind: pose_lifting, encoder: {kind: alternating, width: 16, heads: 2}}\n"
 MASKED = LIFTING.replace("pose_lifting", "pose_pretraining, objective: {kind: masked_autoencoder}")
 DENOISING = LIFTING.replace("pose_lifting", "pose_pretraining, objective: {kind: denoising}")
+MULTI_VIEW = LIFTING.replace("pose_lifting", "pose_pretraining, objective: {kind: multi_view}")
 ON_LINE = "on the command line, "
 
 
@@ -31,6 +32,9 @@ ON_LINE = "on the command line, "
         (MASKED, "--masked-joints=0 --frame-mask-ratio=0.05", "which hides none of 9 frames, and no joints are hidden"),
         (MASKED, "--decoder-width=5", f"{ON_LINE}--decoder-width: got 5, expected a multiple of heads, 2"),
         (MASKED, "--width=18 --encoder.heads=6", "decoder_width: got 9, expected a multiple of heads, 6"),
+        (MULTI_VIEW, "--rotate-up-degrees=90", f"{ON_LINE}--rotate-up-degrees: got 90, expected 0: where the cameras stand is not known"),
+        (MULTI_VIEW, "--virtual-cameras=2", f"{ON_LINE}--virtual-cameras: got 2, expected 3 at least"),
+        (MULTI_VIEW, "--monitor=hidden", f'{ON_LINE}--monitor: got "hidden", expected a metric of the task: mpjpe'),
         (LIFTING, "--losses.mpjpe=0 --losses.n-mpjpe=0 --velocity=0", "all weights are 0, expected one at least above 0"),
     ],
 )

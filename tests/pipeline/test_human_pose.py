@@ -39,12 +39,16 @@ def outcome(path: Path):
     return result["state_digest"], history(folder, result["history"]["generation"], result["history"]["metrics_bytes"])
 
 
-@pytest.fixture(params=["masks", "noise", "fine-tuning"])
+MULTI_VIEW = ("--objective.kind", "multi_view", "--virtual-cameras", "3")
+
+
+@pytest.fixture(params=["masks", "noise", "views", "fine-tuning"])
 def road(request, tiny_pretraining_experiment, tiny_pose_experiment, pretrained_run) -> tuple[Path, tuple[str, ...]]:
     """An experiment file, and words that make it random in its own way."""
     return {
         "masks": (tiny_pretraining_experiment, ()),
         "noise": (tiny_pretraining_experiment, DENOISING),
+        "views": (tiny_pretraining_experiment, MULTI_VIEW),
         "fine-tuning": (tiny_pose_experiment, ("--init-from", str(pretrained_run), "--num-epochs", "2")),
     }[request.param]
 

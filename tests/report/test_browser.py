@@ -56,6 +56,11 @@ class Visit:
         """Wait for two frames."""
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
+    def home(self) -> None:
+        """Every camera as the page opens with it: tests share a page, in any order."""
+        self.page.evaluate("document.querySelectorAll('.reset').forEach(button => button.click())")
+        self.settle()
+
 
 def launch(*flags: str) -> Iterator[Any]:
     """A browser with the flags given."""
@@ -74,9 +79,16 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def visit(browser: Any, sample_page: Path) -> Visit:
+def opened(browser: Any, sample_page: Path) -> Visit:
     """The sample report, opened."""
     return Visit(browser, sample_page)
+
+
+@pytest.fixture
+def visit(opened: Visit) -> Visit:
+    """The sample report, nothing turned."""
+    opened.home()
+    return opened
 
 
 def test_nothing_is_requested_and_nothing_complains(visit: Visit, sample_page: Path) -> None:

@@ -28,9 +28,16 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def visit(browser: Any, page_path: Path) -> Visit:
+def opened(browser: Any, page_path: Path) -> Visit:
     """The page, opened."""
     return Visit(browser, page_path)
+
+
+@pytest.fixture
+def visit(opened: Visit) -> Visit:
+    """The page, nothing turned."""
+    opened.home()
+    return opened
 
 
 def drag(visit: Visit) -> None:
@@ -70,7 +77,7 @@ def test_a_poster_has_the_viewers_colours_and_light(visit: Visit) -> None:
     image, canvas = visit.page.evaluate("""() => {
       const middle = (source, width, height) => {
         const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 35 });
-        const context = canvas.getContext("2d");
+        const context = canvas.getContext("2d", { willReadFrequently: true });
         context.imageSmoothingQuality = "high";
         context.drawImage(source, 0, 0, width, height, 0, 0, 40, 35);
         return [[20, 17], [16, 12], [24, 20], [15, 20]].flatMap(([x, y]) => [...context.getImageData(x, y, 1, 1).data]);

@@ -40,7 +40,8 @@ def visit(browser: Any, page_path: Path) -> Visit:
 
 @pytest.fixture(autouse=True)
 def at_the_start(visit: Visit) -> None:
-    """Every test begins paused, on the first frame."""
+    """Every test begins paused, on the first frame, nothing turned."""
+    visit.home()
     scrub(visit, 0)
 
 
@@ -80,6 +81,11 @@ def test_all_people_are_drawn_and_nothing_moves_by_itself(visit: Visit) -> None:
     visit.page.wait_for_timeout(300)
     assert visit.ask("draws()") == draws
     assert visit.ask("player(0)") == {"tick": 0, "last": 80, "playing": False}
+
+
+def test_looking_changes_nothing(browser: Any, page_path: Path) -> None:
+    fresh = Visit(browser, page_path)
+    assert digests(fresh) == digests(fresh)
 
 
 def test_scrubbing_shows_the_frame_everywhere(visit: Visit) -> None:

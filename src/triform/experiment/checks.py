@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 
 from triform.data.config import CloudSettings
 from triform.data.meshes.config import MeshSettings
-from triform.data.poses.config import PoseSettings
+from triform.data.poses.config import PoseSettings, WorldPoses
 from triform.experiment.schema import Path
 from triform.experiment.tree import Experiment
-from triform.tasks.human_pose.config import MaskedAutoencoder, PoseAugmentation, PoseLifting, PosePretraining
+from triform.tasks.human_pose.config import LEAST_VIEWS, MaskedAutoencoder, MultiView, PoseAugmentation, PoseLifting, PosePretraining
 from triform.tasks.mesh_identity.config import MeshIdentity
 from triform.tasks.point_autoencoder.config import AbstractionLevel, FoldingDecoder, MultiScaleLevel, PointAutoencoder
 from triform.training.config import Training
@@ -134,6 +134,17 @@ def _human_pose(task: PosePretraining | PoseLifting, data: PoseSettings) -> Iter
             yield Clash(("task", "losses"), "all weights are 0, expected one at least above 0", ("task", "losses"))
     elif isinstance(task.objective, MaskedAutoencoder):
         yield from _masks(task.objective, data, width=task.encoder.width, heads=task.encoder.heads)
+    elif isinstance(task.objective, MultiView):
+        yield from _multi_view(task.augmentation, data)
+
+
+def _multi_view(augmentation: PoseAugmentation, data: PoseSettings) -> Iterator[Clash]:
+    kind: Path = ("task", "objective", "kind")
+    if augmentation.rotate_up_degrees:
+        text = f"got {augmentation.rotate_up_degrees:g}, expected 0: where the cameras stand is not known"
+        yield Clash(("task", "augmentation", "rotate_up_degrees"), text, kind)
+    if isinstance(data, WorldPoses) and data.virtual_cameras < LEAST_VIEWS:
+        yield Clash(("data", "virtual_cameras"), f"got {data.virtual_cameras}, expected {LEAST_VIEWS} at least", kind)
 
 
 def _range(augmentation: PoseAugmentation, name: str) -> Iterator[Clash]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from triform.errors import DataError
-from triform.tasks.human_pose.baselines import PENALTIES, constant_pose, features, fit_ridge, interpolated
+from triform.tasks.human_pose.baselines import PENALTIES, Window, constant_pose, fit_ridge, interpolated
 from triform.tasks.human_pose.metrics import mpjpe
 
 TRAIN = {f"S{i}/Walking {i}/a": 90 + i for i in range(4)}
@@ -40,14 +40,31 @@ def test_ridge_solves_its_normal_equations(few_poses) -> None:
     data = few_poses(TRAIN, seed=1, num_frames=3, frame_stride=2)
     ridge = fit_ridge(data)
     parts = [data.read(i, np.arange(track.num_frames)) for i, track in enumerate(data.tracks)]
-    x = np.concatenate([features(part.joints_2d, np.arange(len(part.valid)), np.array([-2, 0, 2])) for part in parts])
+    x = np.concatenate([Window(np.array([-2, 0, 2]), centred=False).rows(part.joints_2d, np.arange(len(part.valid))) for part in parts])
     y = np.concatenate([(part.joints_3d_mm - part.joints_3d_mm[:, :1]).reshape(-1, 51) for part in parts]).astype(np.float64)
     x, y = x - x.mean(0), y - y.mean(0)
     penalty = ridge.penalty * np.square(x).sum() / x.shape[1]
     rows = np.concatenate([x, np.sqrt(penalty) * np.eye(x.shape[1])])
     expected = np.linalg.lstsq(rows, np.concatenate([y, np.zeros((x.shape[1], 51))]))[0]
-    np.testing.assert_array_equal(ridge.offsets, [-2, 0, 2])
+    np.testing.assert_array_equal(ridge.window.offsets, [-2, 0, 2])
     np.testing.assert_allclose(ridge.weights, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_centred_window_sees_neither_place_nor_size() -> None:
+    joints = np.random.default_rng(0).normal(size=(20, 17, 2))
+    window, middles = Window(np.array([-3, 0, 3]), centred=True), np.arange(20)
+    rows = window.rows(joints, middles)
+    np.testing.assert_allclose(window.rows(0.2 * joints + [0.5, -0.1], middles), rows)
+    np.testing.assert_allclose(np.square(rows).sum(1), 3 * 17)  # the root of the mean square distance of a joint from the middle is 1
+    assert not np.allclose(Window(window.offsets, centred=False).rows(0.2 * joints, middles), rows)
+
+
+def test_centred_ridge_lifts_people_alike_wherever_they_stand(few_poses) -> None:
+    data = few_poses(TRAIN, seed=1, num_frames=3)
+    joints = data.read(0, np.arange(30)).joints_2d
+    centred, plain = (fit_ridge(data, centred=choice) for choice in (True, False))
+    np.testing.assert_allclose(centred(0.5 * joints + 0.3), centred(joints), rtol=1e-3, atol=0.1)
+    assert mpjpe(plain(0.5 * joints + 0.3), plain(joints)) > 10
 
 
 def test_ridge_leaves_out_frames_that_are_not_valid(few_poses) -> None:
@@ -67,7 +84,7 @@ def test_an_even_subsample_learns_the_same_world(few_poses) -> None:
 
 def test_windows_stand_still_beyond_the_ends() -> None:
     joints = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((17, 3), np.float32)
-    rows = features(joints, np.array([0, 2]), np.array([-2, 0, 1])).reshape(2, 3, 17, 2)
+    rows = Window(np.array([-2, 0, 1]), centred=False).rows(joints, np.array([0, 2])).reshape(2, 3, 17, 2)
     np.testing.assert_array_equal(rows[..., 0, 0], [[0, 0, 1], [0, 2, 2]])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from triform.data.bookkeeping import MANIFEST_NAME
 from triform.data.poses.draw import draw_sequences
@@ -81,6 +81,31 @@ class Poses:
             valid=arrays["valid"].take(frames).view(np.bool_),
             mm_per_unit=np.full(len(frames), _MM_PER_UNIT, np.float32) if unit is None else unit.take(frames),
         )
+
+    def at(self, track: int, places: Float64[np.ndarray, " frame"]) -> Frames:
+        """Frames at places between frames, by linear interpolation; whole places give them bit for bit. Raises: IndexError."""
+        before = np.floor(places).astype(np.int64)
+        first, share = self.read(track, before), (places - before).astype(np.float32)
+        if not share.any():
+            return first
+        second = self.read(track, np.minimum(before + 1, self.tracks[track].num_frames - 1))
+
+        def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return np.asarray(a + (b - a) * share.reshape(-1, *[1] * (a.ndim - 1)), np.float32)
+
+        one, other = first.joints_3d_mm, second.joints_3d_mm
+        return Frames(
+            joints_2d=mix(first.joints_2d, second.joints_2d),
+            confidence=mix(first.confidence, second.confidence),
+            joints_3d_mm=None if one is None or other is None else mix(one, other),
+            valid=first.valid & second.valid,
+            mm_per_unit=mix(first.mm_per_unit, second.mm_per_unit),
+        )
+
+    def views(self, track: int) -> tuple[int, ...]:
+        """All tracks of the same sequence: what other cameras saw of it, and the track itself."""
+        sequence = self.tracks[track].sequence
+        return tuple(other for other, record in enumerate(self.tracks) if record.sequence == sequence)
 
     def windows(self, track: int) -> Int64[np.ndarray, "window frame"]:
         """Frames of the clips that together hold every frame of a track."""

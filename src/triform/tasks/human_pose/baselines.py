@@ -10,20 +10,42 @@ from triform.data.poses.poses import Poses
 from triform.errors import DataError
 from triform.tasks.human_pose.metrics import joint_errors, rooted
 
-PENALTIES = (1e-6, 1e-4, 1e-2, 1.0)
+PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Tried on val, in units of the features' mean variance."""
 MOST_FRAMES = 81
 """Frames that the regression sees of a window: from longer ones as many, evenly spaced."""
 MOST_SAMPLES = 100_000
 _BLOCK = 4096
+_SMALLEST_SIZE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What the regression sees of the frames around one."""
+
+    offsets: Int64[np.ndarray, " seen"]
+    """Frames that are seen, relative to the middle."""
+    centred: bool
+    """Whether 2D is relative to the middle of each frame's joints, in units of the person's size in the window."""
+
+    def rows(
+        self, joints_2d: Float[np.ndarray, "frame 17 axis"], middles: Int64[np.ndarray, " middle"]
+    ) -> Float64[np.ndarray, "middle feature"]:
+        """Return x and y of the frames around each middle as one row, the first or last frame standing beyond the ends."""
+        places = np.clip(middles[:, None] + self.offsets, 0, len(joints_2d) - 1)
+        seen = np.asarray(joints_2d[places][..., :2], np.float64)
+        if self.centred:
+            seen = seen - seen.mean(2, keepdims=True)
+            size = np.sqrt(np.square(seen).sum(-1).mean((1, 2)))
+            seen = seen / np.maximum(size, _SMALLEST_SIZE)[:, None, None, None]
+        return seen.reshape(len(middles), -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
     """A linear map from a window of 2D to the root-relative pose (mm) of its middle frame."""
 
-    offsets: Int64[np.ndarray, " seen"]
-    """Frames that are seen, relative to the middle."""
+    window: Window
     feature_mean: Float64[np.ndarray, " feature"]
     pose_mean: Float64[np.ndarray, " value"]
     weights: Float64[np.ndarray, "feature value"]
@@ -34,7 +56,7 @@ class Ridge:
         found = np.empty((len(joints_2d), 17, 3), np.float32)
         for first in range(0, len(joints_2d), _BLOCK):
             middles = np.arange(first, min(first + _BLOCK, len(joints_2d)))
-            rows = features(joints_2d, middles, self.offsets) - self.feature_mean
+            rows = self.window.rows(joints_2d, middles) - self.feature_mean
             found[middles] = (rows @ self.weights + self.pose_mean).reshape(-1, 17, 3)
         return found
 
@@ -50,12 +72,13 @@ def constant_pose(train: Poses) -> Float32[np.ndarray, "17 3"]:
     return np.asarray(total / count, np.float32)
 
 
-def fit_ridge(train: Poses, val: Poses | None = None, *, most_samples: int = MOST_SAMPLES) -> Ridge:
+def fit_ridge(train: Poses, val: Poses | None = None, *, centred: bool = False, most_samples: int = MOST_SAMPLES) -> Ridge:
     """Return ridge regression on the flattened 2D of a window around each frame, by its normal equations.
 
     They are summed up over blocks of frames. Of more than `most_samples` labelled frames every k-th is taken, evenly over all tracks:
     more would move the result less than its error. Windows are as long as the model's clips; of more than MOST_FRAMES frames, as many
-    are seen, evenly spaced. The penalty is the one of PENALTIES whose MPJPE on val is least (without val, the second).
+    are seen, evenly spaced. `centred`: 2D relative to the middle of each frame's joints, in units of the person's size in the window, as
+    the networks see it. The penalty is the one of PENALTIES whose MPJPE on val is least (without val, the second).
 
     Raises: DataError: no training frame has 3D.
 
@@ -63,28 +86,20 @@ def fit_ridge(train: Poses, val: Poses | None = None, *, most_samples: int = MOS
     """
     from scipy.linalg import eigh
 
-    offsets = _offsets(train.num_frames, train.frame_stride)
-    feature_mean, pose_mean, gram, cross = _moments(train, offsets, most_samples=most_samples)
+    window = Window(_offsets(train.num_frames, train.frame_stride), centred)
+    feature_mean, pose_mean, gram, cross = _moments(train, window, most_samples=most_samples)
     values, vectors = eigh(gram)
     turned, unit = vectors.T @ cross, float(np.trace(gram)) / len(gram)
     # Where no feature varies (one frame, or all alike) any penalty gives weights of 0.
     smallest = np.finfo(float).tiny
     candidates = [
-        Ridge(offsets, feature_mean, pose_mean, vectors @ (turned / (np.maximum(values, 0) + penalty * unit + smallest)[:, None]), penalty)
+        Ridge(window, feature_mean, pose_mean, vectors @ (turned / (np.maximum(values, 0) + penalty * unit + smallest)[:, None]), penalty)
         for penalty in PENALTIES
     ]
     errors = np.zeros(len(candidates))
-    for x, y in _samples(val, offsets, most_samples=most_samples // 5) if val is not None else ():
+    for x, y in _samples(val, window, most_samples=most_samples // 5) if val is not None else ():
         errors += [_error(ridge, x, y) for ridge in candidates]
     return candidates[int(errors.argmin())] if errors.any() else candidates[1]
-
-
-def features(
-    joints_2d: Float[np.ndarray, "frame 17 axis"], middles: Int64[np.ndarray, " middle"], offsets: Int64[np.ndarray, " seen"]
-) -> Float64[np.ndarray, "middle feature"]:
-    """Return x and y of the frames around each middle as one row, the first or last frame standing beyond the ends."""
-    places = np.clip(middles[:, None] + offsets, 0, len(joints_2d) - 1)
-    return np.asarray(joints_2d[places][..., :2].reshape(len(middles), -1), np.float64)
 
 
 def _offsets(num_frames: int, frame_stride: int) -> Int64[np.ndarray, " seen"]:
@@ -106,7 +121,7 @@ def _labelled(
 
 
 def _samples(
-    data: Poses, offsets: Int64[np.ndarray, " seen"], *, most_samples: int
+    data: Poses, window: Window, *, most_samples: int
 ) -> Iterator[tuple[Float64[np.ndarray, "sample feature"], Float64[np.ndarray, "sample value"]]]:
     """Features and flattened root-relative poses in blocks, of every k-th frame counted through all tracks."""
     every = max(1, -(-sum(track.num_frames for track in data.tracks if track.labelled) // most_samples))
@@ -117,11 +132,11 @@ def _samples(
         middles = middles[valid[middles]]
         for block in np.array_split(middles, range(_BLOCK, len(middles), _BLOCK)):
             if len(block):
-                yield features(joints_2d, block, offsets), rooted(joints_mm[block]).reshape(len(block), -1)
+                yield window.rows(joints_2d, block), rooted(joints_mm[block]).reshape(len(block), -1)
 
 
 def _moments(
-    data: Poses, offsets: Int64[np.ndarray, " seen"], *, most_samples: int
+    data: Poses, window: Window, *, most_samples: int
 ) -> tuple[
     Float64[np.ndarray, " feature"],
     Float64[np.ndarray, " value"],
@@ -129,10 +144,10 @@ def _moments(
     Float64[np.ndarray, "feature value"],
 ]:
     """Means of features and poses, covariance of the features, and that of features with poses."""
-    num_features = 34 * len(offsets)
+    num_features = 34 * len(window.offsets)
     count, sum_x, sum_y = 0, np.zeros(num_features), np.zeros(51)
     gram, cross = np.zeros((num_features, num_features)), np.zeros((num_features, 51))
-    for x, y in _samples(data, offsets, most_samples=most_samples):
+    for x, y in _samples(data, window, most_samples=most_samples):
         count, sum_x, sum_y = count + len(x), sum_x + x.sum(0), sum_y + y.sum(0)
         gram += x.T @ x
         cross += x.T @ y

@@ -1,10 +1,11 @@
-"""Batches of clips for lifting and for both kinds of pretraining: pure functions of (poses, seed, epoch, sample)."""
+"""Batches of clips for lifting and for each kind of pretraining: pure functions of (poses, seed, epoch, sample)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from triform.data.augmentation import sample_generator
@@ -13,10 +14,13 @@ from triform.data.poses.poses import Frames, Poses
 from triform.geometry.camera import Camera
 from triform.geometry.skeletons import H36M_17
 from triform.tasks.human_pose.augmentation import NUM_JOINTS, Clip, Draws, between, draw, observed, shaped, turned_up
-from triform.tasks.human_pose.config import Denoising, MaskedAutoencoder, PoseAugmentation
+from triform.tasks.human_pose.config import Denoising, MaskedAutoencoder, MultiView, PoseAugmentation
+from triform.tasks.human_pose.multi_view import agreed_frames
 
 Batch = Mapping[str, NDArray[np.generic]]
 Indices = Int64[np.ndarray, " batch"]
+Read = Callable[[Poses, int, Float64[np.ndarray, " frame"]], Frames]
+"""Frames of a track at places between frames."""
 
 AS_IT_IS = PoseAugmentation(flip_probability=0.0)
 _UNSEEN_EPOCH = 2**32 - 1
@@ -45,14 +49,7 @@ def denoising_batch(
     poses: Poses, indices: Indices, augmentation: PoseAugmentation, objective: Denoising, *, seed: int, epoch: int | None
 ) -> dict[str, NDArray[np.float32]]:
     """As `lifting_batch`, with an imitated detector's errors and hidden joints and frames in what the network sees."""
-    rows = []
-    for index in indices.tolist():
-        generator = _generator(seed, epoch, index)
-        config = augmentation if epoch is not None else AS_IT_IS
-        draws = draw(generator, poses.num_frames)
-        clip = read_clip(poses, index, config, draws)
-        rows.append(_truth(clip) | {"joints_2d": _corrupted(observed(clip, config, draws), objective, generator)})
-    return _stacked(rows)
+    return _corrupted_batch(poses, indices, augmentation, objective, read=Poses.at, seed=seed, epoch=epoch)
 
 
 def masked_batch(
@@ -75,15 +72,26 @@ def masked_batch(
     return _stacked(rows)
 
 
-def read_clip(poses: Poses, index: int, config: PoseAugmentation, draws: Draws) -> Clip:
-    """One clip after those changes that its 3D follows."""
+def multi_view_batch(
+    poses: Poses, indices: Indices, augmentation: PoseAugmentation, objective: MultiView, *, seed: int, epoch: int | None
+) -> dict[str, NDArray[np.float32]]:
+    """As `denoising_batch`; the 3D is that on which the cameras of the sequence agree, known of every clip.
+
+    Raises: DataError: a sequence has too few cameras, or one without intrinsics.
+    """
+    read = partial(agreed_frames, stature_m=objective.stature_m)
+    return _corrupted_batch(poses, indices, augmentation, objective, read=read, seed=seed, epoch=epoch)
+
+
+def read_clip(poses: Poses, index: int, config: PoseAugmentation, draws: Draws, *, read: Read = Poses.at) -> Clip:
+    """One clip after those changes that its 3D follows. Args: read: gives its frames."""
     track, positions = int(poses.clip_track[index]), np.arange(poses.num_frames) * float(poses.frame_stride)
     if config.speed_range != (1.0, 1.0):
         positions = positions * between(config.speed_range, draws.speed)
     positions = positions + float(poses.clip_start[index])
     last = poses.tracks[track].num_frames - 1
     seen = positions <= last
-    frames = _at(poses, track, np.minimum(positions, last))
+    frames = read(poses, track, np.minimum(positions, last))
     joints_2d, joints_mm = frames.joints_2d, frames.joints_3d_mm
     record = poses.tracks[track]
     if config.rotate_up_degrees and joints_mm is not None and record.camera is not None and record.up_camera is not None:
@@ -95,27 +103,24 @@ def read_clip(poses: Poses, index: int, config: PoseAugmentation, draws: Draws) 
     return shaped(clip, config, draws)
 
 
-def _at(poses: Poses, track: int, positions: NDArray[np.float64]) -> Frames:
-    """Frames at places between frames, by linear interpolation; whole places give them bit for bit."""
-    before = np.floor(positions).astype(np.int64)
-    first = poses.read(track, before)
-    share = (positions - before).astype(np.float32)
-    if not share.any():
-        return first
-    second = poses.read(track, np.minimum(before + 1, poses.tracks[track].num_frames - 1))
-
-    def mix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-        part = share.reshape(-1, *[1] * (a.ndim - 1))
-        return np.asarray(a + (b - a) * part, np.float32)
-
-    joints_mm = None if first.joints_3d_mm is None or second.joints_3d_mm is None else mix(first.joints_3d_mm, second.joints_3d_mm)
-    return Frames(
-        joints_2d=mix(first.joints_2d, second.joints_2d),
-        confidence=mix(first.confidence, second.confidence),
-        joints_3d_mm=joints_mm,
-        valid=first.valid & second.valid,
-        mm_per_unit=mix(first.mm_per_unit, second.mm_per_unit),
-    )
+def _corrupted_batch(
+    poses: Poses,
+    indices: Indices,
+    augmentation: PoseAugmentation,
+    objective: Denoising | MultiView,
+    *,
+    read: Read,
+    seed: int,
+    epoch: int | None,
+) -> dict[str, NDArray[np.float32]]:
+    rows = []
+    for index in indices.tolist():
+        generator = _generator(seed, epoch, index)
+        config = augmentation if epoch is not None else AS_IT_IS
+        draws = draw(generator, poses.num_frames)
+        clip = read_clip(poses, index, config, draws, read=read)
+        rows.append(_truth(clip) | {"joints_2d": _corrupted(observed(clip, config, draws), objective, generator)})
+    return _stacked(rows)
 
 
 def _root_relative(joints: Float32[np.ndarray, "frame 17 3"]) -> Float32[np.ndarray, "frame 17 3"]:
@@ -133,7 +138,7 @@ def _truth(clip: Clip) -> dict[str, NDArray[np.float32]]:
 
 
 def _corrupted(
-    told: Float32[np.ndarray, "frame 17 3"], objective: Denoising, generator: np.random.Generator
+    told: Float32[np.ndarray, "frame 17 3"], objective: Denoising | MultiView, generator: np.random.Generator
 ) -> Float32[np.ndarray, "frame 17 3"]:
     num_frames = len(told)
     offset, confidence = detector_noise(generator, num_frames, factor=objective.noise)

@@ -126,20 +126,42 @@ class MaskedAutoencoder:
 
 
 @settings
-class Denoising:
-    """Lift corrupted 2D to 3D where 3D is known, to consistent 2D where it is not (Zhu et al., MotionBERT, ICCV 2023)."""
+class Corruption:
+    """What is done to the 2D of a training clip before the network sees it."""
 
-    kind: Literal["denoising"] = "denoising"
     noise: NonNegative = 1.0
     """Factor of an imitated detector's errors, added to the 2D."""
     joint_mask_ratio: Share = 0.05
     """Chance that a joint of a frame is hidden."""
     frame_mask_ratio: Share = 0.1
     """Chance that a whole frame is hidden."""
+
+
+@settings
+class Denoising(Corruption):
+    """Lift corrupted 2D to 3D where 3D is known, to consistent 2D where it is not (Zhu et al., MotionBERT, ICCV 2023)."""
+
+    kind: Literal["denoising"] = "denoising"
     unlabelled_from_epoch: Annotated[int, Ge(0)] = 30
     """Epoch from which clips without 3D join in."""
     losses: LiftingLosses = field(default_factory=lambda: LiftingLosses(reprojection=1.0))
     """Weights of the losses; without 3D only those count that need none."""
+
+
+@settings
+class MultiView(Corruption):
+    """Lift corrupted 2D to the 3D on which all cameras of a moment agree: found from their 2D alone (Kocabas et al., CVPR 2019)."""
+
+    kind: Literal["multi_view"] = "multi_view"
+    stature_m: Annotated[float, Gt(0)] = 1.7
+    """How large everybody is taken to be: pictures tell no size."""
+    losses: LiftingLosses = field(default_factory=LiftingLosses)
+    """Weights of the losses."""
+
+
+LEAST_VIEWS = 3
+"""Of two parallel projections a whole family of shapes explains both (Ullman, "The Interpretation of Visual Motion", 1979)."""
+Objective = MaskedAutoencoder | Denoising | MultiView
 
 
 @settings
@@ -149,7 +171,7 @@ class PosePretraining:
     kind: Literal["pose_pretraining"] = "pose_pretraining"
     encoder: Encoder
     """What is pretrained."""
-    objective: Annotated[MaskedAutoencoder | Denoising, Field(discriminator="kind")]
+    objective: Annotated[Objective, Field(discriminator="kind")]
     """What it is pretrained by."""
     augmentation: PoseAugmentation = field(default_factory=PoseAugmentation)
     """Random changes of training clips."""

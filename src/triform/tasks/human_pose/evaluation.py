@@ -12,7 +12,13 @@ from triform.geometry.skeletons import H36M_17
 from triform.tasks.human_pose.averaging import averaged, by_action, mean
 from triform.tasks.human_pose.metrics import METRICS
 
-WHO = {"model": "this model", "flip": "this model, flip averaged", "ridge": "ridge regression", "constant": "constant pose"}
+WHO = {
+    "model": "this model",
+    "flip": "this model, flip averaged",
+    "ridge": "ridge regression",
+    "ridge_centred": "ridge regression, 2D centred",
+    "constant": "constant pose",
+}
 """Who lifts, in the order in which they are shown, and how each is called."""
 HEADLINE = ("p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm_frame", "pck_150mm")
 """Metrics beside MPJPE that a terminal has room for."""

@@ -40,6 +40,7 @@ class Lifter:
     frame_stride: int
     batch_size: int
     ridge: Ridge
+    ridge_centred: Ridge
     constant: Float32[np.ndarray, "17 3"]
 
     def plain(self, joints_2d: Float32[np.ndarray, "frame 17 3"]) -> Float32[np.ndarray, "frame 17 3"]:
@@ -52,7 +53,8 @@ class Lifter:
         plain = self.plain(joints_2d)
         both = flip_average(plain, self.plain(mirrored(joints_2d)))
         constant = np.broadcast_to(self.constant, plain.shape)
-        return {"model": plain * unit, "flip": both * unit, "ridge": self.ridge(joints_2d), "constant": constant}
+        ridges = {"ridge": self.ridge(joints_2d), "ridge_centred": self.ridge_centred(joints_2d)}
+        return {"model": plain * unit, "flip": both * unit, **ridges, "constant": constant}
 
 
 def evaluate_lifting(
@@ -83,7 +85,8 @@ def evaluate_lifting(
         )
     say(f"baselines of {len(_labelled(train))} training tracks")
     cut = {"num_frames": train.num_frames, "frame_stride": train.frame_stride, "batch_size": batch_size}
-    lifter = Lifter(predict, **cut, ridge=fit_ridge(train, measured.get("val")), constant=constant_pose(train))
+    ridge, ridge_centred = (fit_ridge(train, measured.get("val"), centred=choice) for choice in (False, True))
+    lifter = Lifter(predict, **cut, ridge=ridge, ridge_centred=ridge_centred, constant=constant_pose(train))
     found = {}
     for name, data in measured.items():
         say(f"{name}: {len(_labelled(data))} tracks")

@@ -8,8 +8,8 @@ from jaxtyping import Int64
 
 from triform.data.order import steps_per_epoch
 from triform.data.poses.poses import Poses
-from triform.tasks.human_pose.batch import Batch, denoising_batch, masked_batch
-from triform.tasks.human_pose.config import Denoising, MaskedAutoencoder, PosePretraining
+from triform.tasks.human_pose.batch import Batch, denoising_batch, masked_batch, multi_view_batch
+from triform.tasks.human_pose.config import Denoising, MaskedAutoencoder, MultiView, PosePretraining
 from triform.tasks.human_pose.lifting import select
 from triform.training.backend import Facts
 from triform.training.task import HistoryRow
@@ -38,6 +38,8 @@ class PretrainingTask:
         objective, augmentation = self.config.objective, self.config.augmentation
         if isinstance(objective, MaskedAutoencoder):
             return masked_batch(data, indices, augmentation, objective, seed=seed, epoch=epoch)
+        if isinstance(objective, MultiView):
+            return multi_view_batch(data, indices, augmentation, objective, seed=seed, epoch=epoch)
         return denoising_batch(data, indices, augmentation, objective, seed=seed, epoch=epoch)
 
     def build_torch(self, facts: Facts, _seed: int) -> "nn.Module":

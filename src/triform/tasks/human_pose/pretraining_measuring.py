@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from numpy.typing import NDArray
 
 from triform.data.poses.poses import Poses
@@ -15,12 +15,14 @@ from triform.tasks.human_pose.averaging import mean
 from triform.tasks.human_pose.baselines import constant_pose, interpolated
 from triform.tasks.human_pose.metrics import METRICS, totals
 from triform.tasks.human_pose.pretraining_evaluation import MASKED_METRICS, PARTS, ClipSums, PretrainingEvaluation, PretrainingExhibit
-from triform.tasks.human_pose.validation import MaskedClips, actions_of, denoised_clips, masked_clips
+from triform.tasks.human_pose.validation import MaskedClips, actions_of, denoised_clips, masked_clips, read_clip
 from triform.training.task import Predict
 
 if TYPE_CHECKING:
     from triform.tasks.human_pose.pretraining import PretrainingTask
 
+MOST_CLIPS = 300
+"""Give the mean pose on which cameras agree."""
 Say = Callable[[str], None]
 Measured = tuple[Int64[np.ndarray, " clip"], dict[str, Float64[np.ndarray, "clip metric 2"]], list[PretrainingExhibit]]
 """Some clips, their sums by who, and as exhibits."""
@@ -38,13 +40,18 @@ def evaluate(
 
     Raises: Diverged: a prediction is not finite. DataError: no clip to measure on.
     """
-    masked = task.config.objective.kind == "masked_autoencoder"
+    objective = task.config.objective.kind
+    masked = objective == "masked_autoencoder"
     measured = {
-        name: splits[name] for name in ("val", "test") if name in splits and (splits[name].names if masked else splits[name].labelled.any())
+        name: splits[name]
+        for name in ("val", "test")
+        if name in splits and (splits[name].labelled.any() if objective == "denoising" else splits[name].names)
     }
     if not measured:
         raise DataError("There is no clip to measure a model on", expected="clips in val or test", do="prepare data with such a split")
-    constant = None if masked else constant_pose(splits["train"])
+    constant = None
+    if not masked:
+        constant = constant_pose(splits["train"]) if objective == "denoising" else _agreed_mean(task, splits["train"], seed=seed)
     found, exhibits = {}, {}
     for name, data in measured.items():
         say(f"{name}: {len(data.names)} clips")
@@ -55,8 +62,8 @@ def evaluate(
         )
         found[name], exhibits[name] = _collected(data, batches)
     return PretrainingEvaluation(
-        objective=task.config.objective.kind,
-        protocol=_protocol_2d(splits["train"].protocol) if masked else splits["train"].protocol,
+        objective=objective,
+        protocol=_protocol(objective, splits["train"].protocol),
         average="frame" if masked else splits["train"].average,
         metrics=MASKED_METRICS if masked else tuple(METRICS),
         splits=found,
@@ -64,9 +71,25 @@ def evaluate(
     )
 
 
-def _protocol_2d(protocol: str) -> str:
-    """The data set's, but for how it averages 3D."""
-    return f"{re.sub('[;,] mean over [^;,]*$', '', protocol)}; mean over all joints of all clips"
+def _protocol(objective: str, protocol: str) -> str:
+    """The data set's, but for how it averages 3D, where none is, and for what is taken for true."""
+    if objective == "masked_autoencoder":
+        return f"{re.sub('[;,] mean over [^;,]*$', '', protocol)}; mean over all joints of all clips"
+    return protocol if objective == "denoising" else f"{protocol}; against the 3D on which the cameras agree"
+
+
+def _agreed_mean(task: "PretrainingTask", train: Poses, *, seed: int) -> Float32[np.ndarray, "17 3"]:
+    """The mean pose (mm) of clips evenly spaced over all, as the cameras agree on it: no given 3D is looked at."""
+    clips = np.unique(np.linspace(0, len(train.names) - 1, MOST_CLIPS).astype(np.int64))
+    total, count = np.zeros((17, 3)), 0.0
+    for clip in clips:
+        batch = task.batch(train, clip[None], seed=seed, epoch=None)
+        weight = batch["weight"][0] * read_clip(train, int(clip))[0].mm_per_unit
+        total += np.tensordot(weight, batch["joints_3d"][0], 1)
+        count += float(batch["weight"].sum())
+    if not count:
+        raise DataError("The cameras agree on no pose", expected="the same person in all views", do="look at the 2D that was prepared")
+    return np.asarray(total / count, np.float32)
 
 
 def _collected(data: Poses, batches: Iterator[Measured]) -> tuple[ClipSums, tuple[PretrainingExhibit, ...]]:

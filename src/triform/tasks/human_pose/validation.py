@@ -44,11 +44,11 @@ def validation_lifting(poses: Poses, predict: Predict, *, batch_size: int) -> di
 
 def validation_pretraining(task: "PretrainingTask", poses: Poses, predict: Predict, *, batch_size: int, seed: int) -> dict[str, float]:
     """Return reconstruction and hidden, the mean 2D distances (of an image 2 wide) of all joints that were detected and of those that
-    were hidden; or mpjpe (mm) of what denoising lifts.
+    were hidden; or mpjpe (mm) of what is lifted from corrupted 2D.
 
     Raises: Diverged: a prediction is not finite. DataError: no clip to measure on.
     """
-    if task.config.objective.kind == "denoising":
+    if task.config.objective.kind != "masked_autoencoder":
         return {"mpjpe": _denoising(task, poses, predict, batch_size=batch_size, seed=seed)["mpjpe"]}
     sums = np.zeros((2, 2))
     for _, masked in masked_clips(task, poses, predict, batch_size=batch_size, seed=seed):
@@ -99,11 +99,13 @@ def _masked(batch: Any, predicted: NDArray[np.float32]) -> MaskedClips:
 def denoised_clips(
     task: "PretrainingTask", poses: Poses, predict: Predict, *, batch_size: int, seed: int
 ) -> Iterator[tuple[Int64[np.ndarray, " clip"], Any, NDArray[np.float64], NDArray[np.float64]]]:
-    """Clips with 3D, the batch that the network saw of them (fixed noise and masks), and predicted and true root-relative joints (mm).
+    """Clips with 3D, the batch that the network saw of them (fixed noise and masks), and predicted and true root-relative joints (mm);
+    what several cameras agree on is known of every clip.
 
     Raises: Diverged: a prediction is not finite. DataError: no clip has 3D.
     """
-    clips = labelled_clips(poses)
+    clips = labelled_clips(poses) if task.config.objective.kind == "denoising" else np.arange(len(poses.names))
+    _some(len(clips))
     for first in range(0, len(clips), batch_size):
         indices = clips[first : first + batch_size]
         batch = task.batch(poses, indices, seed=seed, epoch=None)

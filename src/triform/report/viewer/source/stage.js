@@ -173,12 +173,20 @@ export function testHook(renderer, stages) {
     draws: () => stages.reduce((sum, stage) => sum + stage.draws, 0),
     camera: (index) => ({ azimuth: stages[index].orbit.azimuth, elevation: stages[index].orbit.elevation, zoom: stages[index].orbit.zoom }),
     pixels: (index) => {
-      const canvas = canvases[index];
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const { data, width, height } = readOut(canvases[index]);
       const words = new Uint32Array(data.buffer);
       const drawn = words.reduce((sum, word) => sum + (word !== 0), 0);
       const digest = words.reduce((sum, word) => (Math.imul(sum, 31) + word) | 0, 7);
-      return { drawn, colours: new Set(words).size, width: canvas.width, height: canvas.height, digest };
+      return { drawn, colours: new Set(words).size, width, height, digest };
     },
   };
+}
+
+// By way of a copy in memory: a browser that reads a canvas directly may take it off the GPU from then on, and the two divide colours by
+// their opacity with different rounding. Two readings of one picture would differ, and whoever looks would change what is looked at.
+function readOut(view) {
+  const { width, height } = view;
+  const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d", { willReadFrequently: true });
+  context.drawImage(view, 0, 0);
+  return context.getImageData(0, 0, width, height);
 }

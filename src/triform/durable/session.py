@@ -23,6 +23,7 @@ from triform.errors import ServerUnreachable, Stopped, TriformError, UsageError
 from triform.experiment import Experiment, fingerprint, resolved
 from triform.run.commit import commits
 from triform.run.folder import RunFolder, to_json
+from triform.run.ownership import claims, newest_generation
 from triform.run.status import read_status
 
 LOOK_S = 0.5
@@ -60,6 +61,8 @@ class _Watched:
     own_server: bool
     worker: embedded.WorkerProcess | None = None
     deaths: list[float] = field(default_factory=list)
+    told: int = 0
+    """The newest generation whose warnings were said."""
 
 
 async def run(asked: Asked) -> PipelineResult | None:
@@ -97,7 +100,7 @@ async def _begin(asked: Asked, client: Client, *, own_server: bool) -> _Watched:
     )
     identifier = runs.workflow_id(asked.experiment.name, path if own_server else None)
     handle = await runs.start_or_attach(client, request, identifier=identifier, own_server=own_server)
-    return _Watched(asked, client, handle, own_server)
+    return _Watched(asked, client, handle, own_server, told=newest_generation(asked.folder))
 
 
 async def _leave_detached(watched: _Watched) -> None:
@@ -122,6 +125,7 @@ async def _follow(watched: _Watched, lease: ServerLease | None = None) -> Pipeli
             try:
                 look = await runs.snapshot(watched.client, watched.handle.id)
                 seen = time.monotonic()
+                _tell(watched)
                 if look.closed:
                     return await runs.outcome(watched.handle)
             except RPCError as error:
@@ -139,6 +143,17 @@ async def _follow(watched: _Watched, lease: ServerLease | None = None) -> Pipeli
     finally:
         if watched.worker is not None:
             await asyncio.to_thread(watched.worker.stop, local().graceful_shutdown)
+
+
+def _tell(watched: _Watched) -> None:
+    """Say once what each new generation of the trainer took or warned of, where the run's folder is on this machine."""
+    newest = newest_generation(watched.asked.folder)
+    if newest > watched.told:
+        for claim in claims(watched.asked.folder):
+            if claim["generation"] > watched.told:
+                for warning in claim["warnings"]:
+                    watched.asked.say(warning["text"])
+        watched.told = newest
 
 
 def _listen(interrupted: asyncio.Event, watched: _Watched) -> None:

@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: setup server demo check test test-all bench format pins clean
+.PHONY: setup server kernels demo check test test-all bench format pins clean
 
 setup: $(READY)
 
@@ -23,6 +23,12 @@ $(READY): constraints.txt pyproject.toml
 server: $(READY)
 	@$(BIN)/triform doctor --get-server
 
+# Once for all tests, so that none of them waits for a compiler; float64 is for the tests alone.
+kernels: $(READY)
+	@$(BIN)/triform doctor --compile-kernels
+	@$(BIN)/python -c "from triform.training.process import keep_kernels; keep_kernels(); import torch; \
+	from triform.kernels.compile_torch import compile_kernels; compile_kernels(torch.float64)"
+
 demo: server
 	@$(BIN)/triform grow-maize demo/plants
 	@$(BIN)/triform run experiments/maize_demo.yaml --output-dir demo/run
@@ -33,16 +39,16 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: server
+test: server kernels
 	$(BIN)/pytest -m alone
 	$(BIN)/pytest -n 2 -m "not long and not alone"
 
-test-all: server
+test-all: server kernels
 	$(BIN)/pytest -m alone
 	$(BIN)/pytest -n 2 -m "not alone"
 
 bench: $(READY)
-	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/everything.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from triform.training.process import keep_kernels
+
+keep_kernels()  # commands and tests compile once
+
 TINY_COMMAND = Path(__file__).parent / "tiny" / "command.py"
 EXPERIMENT = """
 name: tiny

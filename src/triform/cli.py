@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from triform import __version__
 from triform.errors import TriformError, UsageError
 from triform.growing import GROWING
+from triform.training.process import keep_kernels
 
 if TYPE_CHECKING:
     from triform.durable.session import Asked
@@ -35,6 +36,7 @@ Words = Annotated[
 ]
 OutputDir = Annotated[Path | None, Parameter(help="the run's folder (default: runs/NAME)")]
 Address = Annotated[str | None, Parameter(help="host:port of a Temporal cluster (default: its environment, else this user's own server)")]
+AsJson = Annotated[bool, Parameter(name="--json")]
 Run = Annotated[str, Parameter(help="a run's name under runs/, or its folder")]
 
 
@@ -61,9 +63,11 @@ def prepare(*words: Words, download: bool = False) -> None:
     from triform.pipeline.prepare import located
     from triform.pipeline.prepare import prepare as prepare_data
     from triform.terminal import counting, say
+    from triform.training.process import say_what_compiles
 
     given = ["--data.kind", "maize_field3d", *words] if download else list(words)
     experiment = located(_load(given, named=False).experiment)
+    say_what_compiles(say)
     with counting("preparing") as progress:
         manifest = prepare_data(experiment, progress=progress)
     quarantined = f"{len(manifest.quarantined)} files quarantined"
@@ -173,7 +177,7 @@ def worker(
 
 
 @app.command
-def status(run: Run, *, address: Address = None, json_output: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def status(run: Run, *, address: Address = None, json_output: AsJson = False) -> None:
     """Say where a run stands."""
     from triform.durable import session
     from triform.terminal import show_status
@@ -226,7 +230,7 @@ def set_epochs(run: Run, num_epochs: int, *, address: Address = None) -> None:
 
 
 @app.command
-def config(*words: Words, schema: bool = False, json_output: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def config(*words: Words, schema: bool = False, json_output: AsJson = False) -> None:
     """Print the resolved experiment with each field's meaning; --schema prints a JSON schema for editors."""
     from triform import experiment
 
@@ -238,9 +242,19 @@ def config(*words: Words, schema: bool = False, json_output: Annotated[bool, Par
 
 
 @app.command
-def doctor(*, address: Address = None, get_server: bool = False, json_output: Annotated[bool, Parameter(name="--json")] = False) -> None:
-    """Say what is installed and what is missing, and how to mend it; --get-server gets a Temporal server."""
+def doctor(*, address: Address = None, get_server: bool = False, compile_kernels: bool = False, json_output: AsJson = False) -> None:
+    """Say what is installed and what is missing, and how to mend it.
+
+    --get-server gets a Temporal server; --compile-kernels compiles the fast kernels now, so that no training waits for it.
+    """
     from triform.terminal import say, show_checks
+
+    if compile_kernels:
+        from triform.kernels import compile_torch
+
+        compile_torch.compile_kernels()
+        say(f"The fast kernels are in {os.environ['NUMBA_CACHE_DIR']}")
+        return
 
     if get_server:
         from triform.durable.server_binary import obtain
@@ -282,18 +296,9 @@ def _load(words: "tuple[str, ...] | list[str]", *, named: bool = True) -> "Loade
         raise UsageError("no experiment file is named", expected="a word that ends in .yaml", do="see experiments/ for some")
     if named or path is not None:
         return load(path, overrides)
-    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": _any_task(overrides)})
+    from triform.pipeline.local import any_task
 
-
-def _any_task(overrides: list[str]) -> dict[str, object]:
-    """Nothing is learned: a task that takes the data, of layers that fit any number of points, vertices or frames."""
-    named = [" ".join(pair) for pair in zip(overrides, [*overrides[1:], ""], strict=True)]
-    kind = next((found[1] for word in named if (found := re.match(r"--data\.kind[= ](\w+)", word))), "")
-    if kind.startswith("mesh_"):
-        return {"kind": "mesh_identity", "layers": [{"width": 1, "graph": "spatial"}]}
-    if kind.startswith(("pose_", "cmu_", "h36m_", "mpi_")):
-        return {"kind": "pose_lifting", "encoder": {"kind": "alternating"}}
-    return {"kind": "point_autoencoder", "encoder": {"kind": "pointnet2_ssg", "levels": []}}
+    return load(None, overrides, defaults={"name": "prepare", "data": {"kind": "ply_clouds"}, "task": any_task(overrides)})
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -361,6 +366,7 @@ def enter() -> NoReturn:
     They may meet an interpreter that is taking itself apart and abort the process ("PyGILState_Release", exit code -6), seen once
     at a worker's end. All is written by then, so the process leaves at once.
     """
+    keep_kernels()
     try:
         main()
     except SystemExit as ended:

@@ -180,7 +180,7 @@ _MOVE = {
 
 
 def _numba_cache() -> Iterator[Check]:
-    """Numba keeps compiled kernels in NUMBA_CACHE_DIR, else beside the source, else in the user's cache."""
+    """Numba keeps compiled kernels in NUMBA_CACHE_DIR, which is the user's cache where it is not set; else beside the source."""
     named = os.environ.get("NUMBA_CACHE_DIR")
     beside = Path(__file__).parent / "kernels"
     candidates = [Path(named)] if named else [beside, Path.home() / ".cache"]

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,13 @@ from triform.errors import CannotWrite, DiskFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _serial = itertools.count()
+
+
+def user_cache() -> Path:
+    """This user's folder for what can be made again; not created here."""
+    mac = Path.home() / "Library" / "Caches"
+    base = os.environ.get("XDG_CACHE_HOME") or (mac if sys.platform == "darwin" else Path.home() / ".cache")
+    return Path(base) / "triform"
 
 
 @contextmanager

@@ -1,14 +1,11 @@
-"""Ball query: by hand, against plain NumPy index by index, and the torch forms against numba."""
+"""Ball query: by hand, and against plain NumPy index by index."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triform.kernels.ball_query import ball_query
-from triform.kernels.ball_query_torch import _first_within
-from triform.kernels.ball_query_torch import ball_query as ball_query_torch
 
 DTYPES = [np.float32, np.float64]
 
@@ -59,16 +56,21 @@ def test_equals_plain_numpy_also_on_the_sphere_of_a_grid(seed, num_points, num_n
     centers = np.ascontiguousarray(points[:, ::2])
     expected = reference(points, centers, radius, num_neighbors)
     np.testing.assert_array_equal(ball_query(points, centers, radius, num_neighbors), expected)
-    limit = torch.tensor(radius, dtype=torch.from_numpy(points).dtype).square()
-    elsewhere = _first_within(torch.from_numpy(points), torch.from_numpy(centers), limit, num_neighbors)
-    np.testing.assert_array_equal(elsewhere.numpy(), expected)
 
 
-def test_torch_tensors_give_the_same_indices() -> None:
-    points = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 100, 3)).astype(np.float32)).requires_grad_()
-    found = ball_query_torch(points, points[:, :10], radius=0.7, num_neighbors=8)
-    expected = ball_query(points.detach().numpy(), points[:, :10].detach().numpy(), 0.7, 8)
-    np.testing.assert_array_equal(found.numpy(), expected)
+@pytest.mark.parametrize("num_points", [511, 512, 513, 2048, 2100, 9000])
+@pytest.mark.parametrize("num_neighbors", [3, 64, 3000])
+def test_hits_go_on_from_slab_to_slab(num_points, num_neighbors) -> None:
+    points = np.random.default_rng(0).normal(size=(1, num_points, 3)).astype(np.float32)
+    centers = np.ascontiguousarray(points[:, :: num_points // 7])
+    np.testing.assert_array_equal(ball_query(points, centers, 0.8, num_neighbors), reference(points, centers, 0.8, num_neighbors))
+
+
+def test_coordinates_too_great_to_square() -> None:
+    points = np.random.default_rng(0).uniform(-1e38, 1e38, (1, 70, 3)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = reference(points, points, 1e38, 9)
+    np.testing.assert_array_equal(ball_query(points, points, 1e38, 9), expected)
 
 
 @pytest.mark.parametrize(

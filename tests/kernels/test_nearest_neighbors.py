@@ -1,15 +1,12 @@
-"""Nearest neighbours: by hand, against plain NumPy bit for bit, against scipy's tree, and torch against numba."""
+"""Nearest neighbours: by hand, against plain NumPy bit for bit, against scipy's tree, and against float64."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from triform.kernels import nearest_neighbors_torch
-from triform.kernels.gather_torch import gather_channels, gather_points
-from triform.kernels.nearest_neighbors import nearest_neighbors
+from triform.kernels.nearest_neighbors import nearest_neighbors, nearest_neighbors_gradient
 
 
 def reference(queries, points):
@@ -50,9 +47,6 @@ def test_equals_plain_numpy_bit_for_bit(seed, num_queries, num_points, dtype, sh
     np.testing.assert_array_equal(squared, expected_squared)
     np.testing.assert_array_equal(indices, expected_indices)
     assert squared.dtype == dtype
-    tensors = torch.from_numpy(queries), torch.from_numpy(points)
-    np.testing.assert_array_equal(nearest_neighbors_torch.nearest_neighbors(*tensors).numpy(), expected_indices)
-    np.testing.assert_array_equal(nearest_neighbors_torch._nearest_in(*tensors)[1].numpy(), expected_indices)
 
 
 def test_agrees_with_scipys_tree_in_float64() -> None:
@@ -64,27 +58,34 @@ def test_agrees_with_scipys_tree_in_float64() -> None:
     np.testing.assert_allclose(np.sqrt(squared[0]), distance, rtol=1e-14)
 
 
-def test_torch_in_blocks_keeps_ties_at_the_lowest_index(monkeypatch) -> None:
-    monkeypatch.setattr(nearest_neighbors_torch, "_BLOCK", 7)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+def test_each_float32_distance_is_near_float64s_least() -> None:
     generator = np.random.default_rng(0)
-    queries, points = (np.round(generator.normal(size=(2, n, 3))).astype(np.float32) for n in (40, 50))
-    found = nearest_neighbors_torch.nearest_neighbors(torch.from_numpy(queries), torch.from_numpy(points))
-    np.testing.assert_array_equal(found.numpy(), reference(queries, points)[1])
+    points = generator.normal(size=(2, 1000, 3)).astype(np.float32)
+    queries = (points + generator.normal(size=points.shape) * 0.02).astype(np.float32)
+    least, _ = reference(queries.astype(np.float64), points.astype(np.float64))
+    squared, indices = nearest_neighbors(queries, points)
+    chosen = np.take_along_axis(points, indices[..., None], 1).astype(np.float64)
+    np.testing.assert_allclose(np.linalg.norm(queries - chosen, axis=2), np.sqrt(least), rtol=1e-6)
+    np.testing.assert_allclose(np.sqrt(squared), np.sqrt(least), rtol=1e-6)
 
 
-def test_gathering_picks_and_sends_gradients_back() -> None:
-    values = torch.arange(12, dtype=torch.float64).view(2, 3, 2).requires_grad_()
-    indices = torch.tensor([[[0, 0]], [[2, 1]]])
-    expected = torch.tensor([[[[0, 1], [0, 1]]], [[[10, 11], [8, 9]]]], dtype=torch.float64)
-    rows = gather_points(values, indices)
-    channels = gather_channels(values.transpose(1, 2), indices)
-    assert rows.equal(expected)
-    assert channels.equal(expected.permute(0, 3, 1, 2))
-    (from_rows,) = torch.autograd.grad(rows.sum(), values)
-    (from_channels,) = torch.autograd.grad(channels.sum(), values)
-    assert from_rows[:, :, 0].tolist() == [[2, 0, 0], [0, 1, 1]]
-    assert from_channels.equal(from_rows)
+def test_coordinates_too_great_to_square() -> None:
+    queries, points = (np.random.default_rng(0).uniform(-1e38, 1e38, (2, 1, 70, 3))).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected_squared, expected_indices = reference(queries, points)
+    squared, indices = nearest_neighbors(queries, points)
+    np.testing.assert_array_equal(squared, expected_squared)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+def test_gradients_by_hand_and_added_up_in_the_order_of_the_queries() -> None:
+    queries, points = np.array([[[1, 0, 0], [0, 3, 0], [5, 0, 0]]], np.float32), np.array([[[0, 0, 0], [4, 0, 0], [9, 9, 9]]], np.float32)
+    to_queries, to_points = nearest_neighbors_gradient(np.array([[1, 10, 100]], np.float32), queries, points, np.array([[0, 0, 1]]))
+    np.testing.assert_array_equal(to_queries, [[[2, 0, 0], [0, 60, 0], [200, 0, 0]]])
+    np.testing.assert_array_equal(to_points, [[[-2, -60, 0], [-200, 0, 0], [0, 0, 0]]])
+    far = np.array([[[1e8, 0, 0], [1, 0, 0], [-1e8, 0, 0]]], np.float32)
+    _, summed = nearest_neighbors_gradient(np.full((1, 3), 0.5, np.float32), far, points, np.zeros((1, 3), np.int64))
+    assert summed[0, 0, 0] == 0, "(1e8 + 1) - 1e8 in float32: another order would give 1"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ def use_threads(number: int) -> None:
     """
     point = np.zeros((1, 1, 3), np.float32)
     nearest_neighbors(point, point)
+    numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     torch.set_num_threads(number)
 
 

@@ -5,13 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 from triform.errors import ServerUnreachable
+from triform.files import user_cache
 
 CLI_VERSION = "v1.5.1"
 """The last release that `go install` accepts: from v1.6.0 on its go.mod has a `replace`. It holds server 1.29.1."""
@@ -29,9 +29,7 @@ BY_HAND = (
 
 def cache_folder() -> Path:
     """The user's cache folder for the binary; not created here."""
-    mac = Path.home() / "Library" / "Caches"
-    base = os.environ.get("XDG_CACHE_HOME") or (mac if sys.platform == "darwin" else Path.home() / ".cache")
-    return Path(base) / "triform" / "bin"
+    return user_cache() / "bin"
 
 
 def find() -> Path | None:

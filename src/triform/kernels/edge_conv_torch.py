@@ -1,223 +1,299 @@
-"""EdgeConv with BatchNorm and LeakyReLU, without ever building the features of the edges.
+"""EdgeConv with BatchNorm and LeakyReLU, without ever building the features of the edges: operator `triform::edge_conv`.
 
 With W = [A, B], W [x_j - x_i; x_i] = u_i + v_j, where u = (B - A) x and v = A x: two products a vertex instead of one an edge. BatchNorm
 and LeakyReLU rise with their input where gamma > 0, so the largest neighbour is picked before them; where gamma < 0, the row of W is
 negated first, which turns its smallest neighbour into the largest and leaves the function as it is. The moments of all edges follow from
-u, v and the sum s_i of each neighbourhood's v_j.
+u, v and the sum of each neighbourhood's v_j. With the batch's moments, x is taken relative to the first vertex: that moves all edges by
+the same B x_0, and u and v keep their digits far from the origin. The backward pass computes u and v again, which is cheaper than to keep
+them; kept are z_i = u_i + max_j v_j and the slot of the largest.
 
-On the CPU the work goes in pieces: a sample at a time, and inside it blocks of rows so small that PyTorch does not share them out among
-its threads: waking them costs more than the work (two threads, 64 channels: 7.2 ms a sample in one piece, 1.9 ms in blocks).
+What is done edge by edge and row by row is four passes: numba's on the CPU (`kernels.edge_conv`), Triton's on CUDA devices (the two that
+touch neighbours), else `kernels.edge_conv_plain_torch`.
 
 Source: DGCNN (Wang et al., ACM TOG 2019), section 3 and equation 8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-Rows = Float[Tensor, "row channel"]
-Channels = Float[Tensor, " channel"]
-Graph = Int[Tensor, "row neighbor"]
+from triform.kernels.choice import fast, fast_on_cuda
+from triform.kernels.edge_conv_plain_torch import PLAIN, Passes
 
-_BLOCK = 32_767
-"""Numbers in a block: PyTorch shares out from 32,768 on."""
+_AT_ONCE = 2**21
+"""Numbers of u that the CPU works on at once: 8 MB stay in its cache, and are enough for its threads."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def edge_conv(
     x: Float[Tensor, "batch vertex in"],
     neighbors: Int[Tensor, "batch vertex neighbor"],
     weight: Float[Tensor, "out 2*in"],
     gamma: Float[Tensor, " out"],
     beta: Float[Tensor, " out"],
-    running_mean: Float[Tensor, " out"],
-    running_var: Float[Tensor, " out"],
+    mean: Float[Tensor, " out"] | None = None,
+    var: Float[Tensor, " out"] | None = None,
     *,
-    training: bool,
-    momentum: float = 0.1,
     eps: float = 1e-5,
     negative_slope: float = 0.2,
-) -> Float[Tensor, "batch vertex out"]:
-    """Return max over neighbours j of LeakyReLU(BatchNorm(weight [x_j - x_i; x_i])); where several are largest, the first slot counts.
+) -> tuple[Float[Tensor, "batch vertex out"], Float[Tensor, " out"], Float[Tensor, " out"]]:
+    """Return max over neighbours j of LeakyReLU(BatchNorm(weight [x_j - x_i; x_i])), and the mean and biased variance that it took.
 
-    Differentiable in x, weight, gamma and beta, with equal bits each time on the CPU. Under autocast it stays in float32: u and v are
-    large where their sum is small. In training the running statistics are updated in place, the variance unbiased.
+    Differentiable in x, weight, gamma and beta (the moments are no outputs to differentiate); equal bits each time. Where several
+    neighbours are largest, the first slot gets the gradient. Under autocast it stays in float32: u and v are large where their sum is
+    small. On the CPU from the main thread only.
 
     Args:
+        x: finite; cast to the dtype of weight, float32 or float64.
         neighbors: indices into the vertices of the same sample, 1 to 255 a vertex; repeated ones count as often as they stand there.
-        training: normalise by the moments of all batch * vertex * neighbor edges, else by the running ones.
-        momentum: share of the new moments in the running ones, 0 to 1.
+        mean: to normalise by, with `var`; None: those of all batch * vertex * neighbor edges, two at least.
+        eps: added to the variance.
+        negative_slope: of LeakyReLU, 0 or more: it must not fall.
 
     Raises:
-        ValueError: more than 255 neighbours, or a single edge to train on.
+        ValueError: named after the argument that is wrong; values (finite, in range) are looked at on the CPU only: elsewhere it would wait
+            for the device.
     """
-    batch, num_vertices, k = neighbors.shape
-    if not 1 <= k <= 255:
-        raise ValueError(f"neighbors must be 1 to 255 a vertex, got {k}")
-    if training and neighbors.numel() < 2:
-        raise ValueError("neighbors must hold more than one edge in training, got 1")
+    _check(x, neighbors, weight, gamma, beta, mean, var)
+    if negative_slope < 0:
+        raise ValueError(f"negative_slope must be 0 or more, got {negative_slope}")
     with torch.autocast(x.device.type, enabled=False):
-        x = x.to(weight.dtype)
-        sign = torch.where(gamma.detach() < 0, -1.0, 1.0).to(weight.dtype)
-        center, difference = _split(weight * sign[:, None])
-        u, v = F.linear(x, center).flatten(0, 1), F.linear(x, difference).flatten(0, 1)
-        known = None if training else (running_mean * sign, running_var)
-        tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (u, gamma, beta))
-        out, mean, var = _NormalizedMax.apply(u, v, neighbors.to(torch.int64), gamma * sign, beta, known, eps, negative_slope, tracked)  # type: ignore[no-untyped-call]
-    if training:
-        num_edges = neighbors.numel()
-        running_mean.mul_(1 - momentum).add_((mean * sign).to(running_mean.dtype), alpha=momentum)
-        running_var.mul_(1 - momentum).add_((var * (num_edges / (num_edges - 1))).to(running_var.dtype), alpha=momentum)
-    result: Tensor = out.view(batch, num_vertices, -1)
+        known = (each if each is None else each.detach().to(weight.dtype) for each in (mean, var))
+        x, neighbors = x.to(weight.dtype).contiguous(), neighbors.to(torch.int64).contiguous()
+        out, mean, var, *_ = edge_conv_operator(x, neighbors, weight, gamma, beta, *known, eps, negative_slope)
+    return out, mean, var
+
+
+def _check(x: Tensor, neighbors: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor | None, var: Tensor | None) -> None:
+    if x.dim() != 3 or 0 in x.shape:
+        raise ValueError(f"x must be (batch, vertex, channel), none of them 0, got {tuple(x.shape)}")
+    if neighbors.dim() != 3 or neighbors.shape[:2] != x.shape[:2] or neighbors.dtype.is_floating_point:
+        raise ValueError(f"neighbors must be integers ({x.shape[0]}, {x.shape[1]}, k), got {neighbors.dtype} {tuple(neighbors.shape)}")
+    if not 1 <= neighbors.shape[2] <= 255:
+        raise ValueError(f"neighbors must be 1 to 255 a vertex, got {neighbors.shape[2]}")
+    if weight.dtype not in (torch.float32, torch.float64) or weight.dim() != 2 or weight.shape[1] != 2 * x.shape[2]:
+        raise ValueError(f"weight must be float32 or float64 (out, {2 * x.shape[2]}), got {weight.dtype} {tuple(weight.shape)}")
+    for name, each in (("gamma", gamma), ("beta", beta), ("mean", mean), ("var", var)):
+        if each is not None and each.shape != weight.shape[:1]:
+            raise ValueError(f"{name} must be ({len(weight)},), got {tuple(each.shape)}")
+    if (mean is None) != (var is None):
+        raise ValueError("mean and var must be given together")
+    if mean is None and neighbors.numel() < 2:
+        raise ValueError("neighbors must hold more than one edge to have a variance, got 1")
+
+
+def _passes() -> Passes:
+    """Those of the CPU."""
+    if not fast():
+        return PLAIN
+    from triform.kernels import edge_conv as in_numba
+
+    return Passes(*(_in_numpy(getattr(in_numba, name)) for name in Passes._fields))
+
+
+def _passes_on_cuda() -> Passes:
+    if not fast_on_cuda():
+        return PLAIN
+    from triform.kernels.edge_conv_triton_torch import edge_gradients_cuda, largest_neighbors_cuda
+
+    return PLAIN._replace(largest_neighbors=largest_neighbors_cuda, edge_gradients=edge_gradients_cuda)
+
+
+def _in_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*arguments: Any) -> Any:
+        result = function(*(each.numpy() if isinstance(each, Tensor) else each for each in arguments))
+        return torch.from_numpy(result) if isinstance(result, np.ndarray) else result
+
+    return called
+
+
+def _forward(
+    passes: Passes,
+    x: Tensor,
+    neighbors: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return out, mean, var, and what the backward pass needs: z, slot and the rows scale, shift, mean and 1 / std, all where the signs
+    of W are turned and x is relative to its origin."""
+    sign, center, difference = _turned(weight, gamma)
+    origin = _origin(x, known=mean is not None)
+    z = x.new_empty(*x.shape[:2], len(weight))
+    slot, sums = torch.empty_like(z, dtype=torch.uint8), []
+    scratch = _scratch(z, 2)
+    for part in _parts(z):
+        near = x[part] - origin
+        u, v = _product(near, center, scratch[0]), _product(near, difference, scratch[1])
+        sums.append(passes.largest_neighbors(u, v, neighbors[part], z[part], slot[part], mean is None))
+    moved = torch.zeros_like(gamma)
+    if mean is None or var is None:
+        first, second = torch.cat(sums).sum(0) / neighbors.numel()
+        turned_mean, var, moved = first, (second - first.square()).clamp(min=0), F.linear(origin, weight.chunk(2, dim=1)[1])
+    else:
+        turned_mean, var = mean.to(sign.dtype) * sign, var.clone()
+    inverse_std = (var + eps).rsqrt()
+    scale = gamma * sign * inverse_std
+    affine = torch.stack([scale, beta - turned_mean * scale, turned_mean.to(scale.dtype), inverse_std.to(scale.dtype)]).to(x.dtype)
+    out = torch.empty_like(z)
+    passes.activate(z.flatten(0, 1), affine[0], affine[1], negative_slope, out.flatten(0, 1))
+    return out, (turned_mean * sign + moved).to(x.dtype), var.to(x.dtype), z, slot, affine
+
+
+def _backward(
+    passes: Passes,
+    gradient: Tensor,
+    x: Tensor,
+    neighbors: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    z: Tensor,
+    slot: Tensor,
+    affine: Tensor,
+    known: bool,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """With n edges and z^ normalised, dz_ij = scale (dy_i [j largest] - dbeta / n - z^_ij dgamma / n), summed over j and over i.
+
+    With the batch's moments these sums are 0 over the batch, so that the weight's gradient is that of x relative to its origin."""
+    sign, center, difference = _turned(weight, gamma)
+    scale, shift, mean, inverse_std = affine
+    gradient = gradient.contiguous()
+    d_beta, products = passes.gradient_sums(gradient.flatten(0, 1), z.flatten(0, 1), scale, shift, mean, negative_slope)
+    d_gamma = products * inverse_std
+    share = 0.0 if known else 1 / neighbors.numel()
+    shared = torch.stack([scale * d_beta * share, scale * inverse_std * d_gamma * share]).to(x.dtype)
+    coefficients = torch.cat([affine[:3], shared])
+    dx, origin = torch.empty_like(x), _origin(x, known=known)
+    d_center, d_difference = torch.zeros_like(center), torch.zeros_like(difference)
+    scratch = _scratch(z, 4)
+    for part in _parts(z):
+        near = x[part] - origin
+        u, v = _product(near, center, scratch[0]), _product(near, difference, scratch[1])
+        du, dv = scratch[2, : len(near)], scratch[3, : len(near)]
+        passes.edge_gradients(gradient[part], z[part], u, v, neighbors[part], slot[part], coefficients, negative_slope, du, dv)
+        near, du, dv = (each.flatten(0, 1) for each in (near, du, dv))
+        torch.mm(du, center, out=dx[part].flatten(0, 1)).addmm_(dv, difference)
+        d_center.addmm_(du.t(), near)
+        d_difference.addmm_(dv.t(), near)
+    d_weight = torch.cat([d_difference - d_center, d_center], dim=1) * sign[:, None]
+    return dx, d_weight, (d_gamma * sign).to(x.dtype), d_beta.to(x.dtype)
+
+
+def _turned(weight: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The signs of gamma, and with the rows of W turned by them B - A, which acts on x_i, and A, which acts on x_j."""
+    sign = torch.where(gamma < 0, -1.0, 1.0).to(weight.dtype)
+    difference, center = (weight * sign[:, None]).chunk(2, dim=1)
+    return sign, center - difference, difference.contiguous()
+
+
+def _origin(x: Tensor, *, known: bool) -> Tensor:
+    """With known moments a sample must not depend on the one that happens to be first."""
+    return torch.zeros_like(x[0, 0]) if known else x[0, 0]
+
+
+def _at_once(z: Tensor) -> int:
+    """Samples that are worked on at once: all, to launch few kernels, but on the CPU so few that they stay in its cache."""
+    return min(len(z), max(1, _AT_ONCE // z[0].numel())) if z.device.type == "cpu" else len(z)
+
+
+def _parts(z: Tensor) -> Iterator[slice]:
+    step = _at_once(z)
+    for first in range(0, len(z), step):
+        yield slice(first, min(first + step, len(z)))
+
+
+def _scratch(z: Tensor, count: int) -> Tensor:
+    """Taken once, not part by part: what is freed and taken again in between leaves holes in the heap."""
+    return z.new_empty(count, _at_once(z), *z.shape[1:])
+
+
+def _product(x: Tensor, weight: Tensor, scratch: Tensor) -> Tensor:
+    """x W^T, in the scratch."""
+    result = scratch[: len(x)]
+    torch.mm(x.flatten(0, 1), weight.t(), out=result.flatten(0, 1))
     return result
 
 
-def _split(weight: Float[Tensor, "out 2*in"]) -> tuple[Float[Tensor, "out in"], Float[Tensor, "out in"]]:
-    """B - A, which acts on x_i, and A, which acts on x_j."""
-    difference, center = weight.chunk(2, dim=1)
-    return center - difference, difference
+_SCHEMA = (
+    "(Tensor x, Tensor neighbors, Tensor weight, Tensor gamma, Tensor beta, Tensor? mean, Tensor? var, float eps, float negative_slope)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_BACKWARD_SCHEMA = (
+    "(Tensor gradient, Tensor x, Tensor neighbors, Tensor weight, Tensor gamma, Tensor z, Tensor slot, Tensor affine, bool known,"
+    " float negative_slope) -> (Tensor, Tensor, Tensor, Tensor)"
+)
 
 
-class _NormalizedMax(torch.autograd.Function):
-    """u, v -> LeakyReLU(BatchNorm(u_i + max_j v_j)) for gamma >= 0, and the moments of all u_i + v_j."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        u: Rows,
-        v: Rows,
-        neighbors: Int[Tensor, "batch vertex neighbor"],
-        gamma: Channels,
-        beta: Channels,
-        known: tuple[Channels, Channels] | None,
-        eps: float,
-        negative_slope: float,
-        tracked: bool,
-    ) -> tuple[Rows, Channels, Channels]:
-        largest, slot = torch.empty_like(v), torch.empty_like(v, dtype=torch.uint8) if tracked else None
-        for rows, graph in _pieces(neighbors):
-            _largest_neighbor(v[rows], graph, largest[rows], None if slot is None else slot[rows])
-        mean, var = known or _edge_moments(u, v, neighbors)
-        z = largest.add_(u)
-        scale, shift, inverse_std = _affine(gamma, beta, mean, var, eps)
-        out = F.leaky_relu_(torch.addcmul(shift, z, scale), negative_slope)
-        ctx.save_for_backward(u, v, z, slot, neighbors, scale, shift, mean.to(u.dtype), inverse_std)
-        ctx.negative_slope, ctx.batch_moments = negative_slope, known is None
-        ctx.mark_non_differentiable(mean, var)
-        return out, mean, var
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Rows, *_: Any) -> tuple[Tensor | None, ...]:
-        """With n edges and z^ normalised, dz_ij = scale (dy_i [j largest] - dbeta / n - z^_ij dgamma / n), summed over j and over i."""
-        u, v, z, slot, neighbors, scale, shift, mean, inverse_std = ctx.saved_tensors
-        k = neighbors.shape[2]
-        y = torch.addcmul(shift, z, scale)
-        dy = torch.ops.aten.leaky_relu_backward(gradient.contiguous(), y, ctx.negative_slope, False)
-        d_beta = dy.sum(0)
-        d_gamma = torch.sub(z, mean, out=y).mul_(dy).sum(0) * inverse_std
-        du, dv = torch.mul(dy, scale, out=y), torch.zeros_like(v)
-        for rows, graph in _pieces(neighbors):
-            _add_to_largest(dv[rows], du[rows], graph, slot[rows])
-        if ctx.batch_moments:
-            constant, slope = scale * d_beta / neighbors.numel(), scale * inverse_std * d_gamma / neighbors.numel()
-            for rows, graph in _pieces(neighbors):
-                degree, reached = _reverse_sum(u[rows], graph)
-                dv[rows] -= slope * (degree * (v[rows] - mean) + reached) + degree * constant
-                du[rows] -= slope * (k * (u[rows] - mean) + _neighbor_sum(v[rows], graph)) + k * constant
-        return du, dv, None, d_gamma, d_beta, None, None, None, None
+@torch.library.custom_op("triform::edge_conv", mutates_args=(), schema=_SCHEMA)
+def edge_conv_operator(*arguments: Any) -> Any:
+    return _forward(PLAIN, *arguments)
 
 
-def _pieces(neighbors: Int[Tensor, "batch vertex neighbor"]) -> Iterator[tuple[slice, Graph]]:
-    """What is worked on at once, and its edges as indices into its own rows: a sample on the CPU, else all, to launch few kernels."""
-    batch, num_vertices, k = neighbors.shape
-    if neighbors.device.type == "cpu":
-        for b in range(batch):
-            yield slice(b * num_vertices, (b + 1) * num_vertices), neighbors[b]
-    else:
-        first = torch.arange(batch, device=neighbors.device)[:, None, None] * num_vertices
-        yield slice(0, batch * num_vertices), (neighbors + first).view(-1, k)
+@edge_conv_operator.register_kernel("cpu")
+def _forward_on_cpu(x: Tensor, neighbors: Tensor, *rest: Any) -> Any:
+    if not bool(x.sum().isfinite()) and not bool(x.isfinite().all()):  # the sum is faster, and seldom overflows
+        raise ValueError("x must be finite")
+    lowest, highest = neighbors.aminmax()
+    if lowest < 0 or highest >= x.shape[1]:
+        raise ValueError(f"neighbors must be 0 to {x.shape[1] - 1}, got {int(lowest)} to {int(highest)}")
+    return _forward(_passes(), x, neighbors, *rest)
 
 
-def _largest_neighbor(v: Rows, graph: Graph, largest: Rows, slot: UInt8[Tensor, "row channel"] | None) -> None:
-    """Write the largest neighbour of each row, and the first slot where it stands.
-
-    The slot is kept as a float till the end, because PyTorch compares floats into floats three times as fast as into booleans.
-    """
-    num_rows, channels = largest.shape
-    size = max(1, _BLOCK // channels) if v.device.type == "cpu" else num_rows
-    columns = graph.t().contiguous()
-    value, larger, best = (v.new_empty(min(size, num_rows), channels) for _ in range(3))
-    for first in range(0, num_rows, size):
-        block = slice(first, min(first + size, num_rows))
-        length = block.stop - first
-        _scan(v, columns[:, block], largest[block], None if slot is None else best[:length], value[:length], larger[:length])
-        if slot is not None:
-            slot[block] = best[:length]
+@torch.library.custom_op("triform::edge_conv_backward", mutates_args=(), schema=_BACKWARD_SCHEMA)
+def edge_conv_backward_operator(*arguments: Any) -> Any:
+    return _backward(PLAIN, *arguments)
 
 
-def _scan(v: Rows, columns: Int[Tensor, "neighbor row"], largest: Rows, best: Rows | None, value: Rows, larger: Rows) -> None:
-    """One block of `_largest_neighbor`; `value` and `larger` are scratch."""
-    torch.index_select(v, 0, columns[0], out=largest)
-    if best is not None:
-        best.zero_()
-    for j, column in enumerate(columns[1:], start=1):
-        torch.index_select(v, 0, column, out=value)
-        if best is not None:
-            torch.gt(value, largest, out=larger)
-            torch.maximum(best, larger.mul_(j), out=best)
-        torch.maximum(largest, value, out=largest)
+@edge_conv_backward_operator.register_kernel("cpu")
+def _backward_on_cpu(*arguments: Any) -> Any:
+    return _backward(_passes(), *arguments)
 
 
-def _edge_moments(u: Rows, v: Rows, neighbors: Int[Tensor, "batch vertex neighbor"]) -> tuple[Channels, Channels]:
-    """Mean and biased variance of u_i + v_j over all edges.
-
-    Summed in float64 (but for MPS, which has none), around the first vertex, since u and v can be far larger than their sum.
-    """
-    k, wide = neighbors.shape[2], torch.float32 if u.device.type == "mps" else torch.float64
-    u_zero, v_zero = u[0].to(wide), v[0].to(wide)
-    sums, squares = torch.zeros_like(u_zero), torch.zeros_like(u_zero)
-    for rows, graph in _pieces(neighbors):
-        u_off, v_off, total_off = u[rows] - u_zero, v[rows] - v_zero, _neighbor_sum(v[rows], graph) - k * v_zero
-        sums += k * u_off.sum(0) + total_off.sum(0)
-        squares += _degrees(graph).to(wide) @ v_off.square_() + total_off.mul_(2).add_(u_off, alpha=k).mul_(u_off).sum(0)
-    mean = sums / neighbors.numel()
-    return mean + u_zero + v_zero, (squares / neighbors.numel() - mean.square()).clamp_(min=0)
+@edge_conv_operator.register_kernel("cuda")
+def _forward_on_cuda(*arguments: Any) -> Any:
+    return _forward(_passes_on_cuda(), *arguments)
 
 
-def _affine(gamma: Channels, beta: Channels, mean: Channels, var: Channels, eps: float) -> tuple[Channels, Channels, Channels]:
-    """BatchNorm as z * scale + shift, and 1 / std."""
-    inverse_std = (var + eps).rsqrt()
-    scale = gamma * inverse_std
-    shift = beta - mean * scale
-    return scale.to(gamma.dtype), shift.to(gamma.dtype), inverse_std.to(gamma.dtype)
+@edge_conv_backward_operator.register_kernel("cuda")
+def _backward_on_cuda(*arguments: Any) -> Any:
+    return _backward(_passes_on_cuda(), *arguments)
 
 
-def _neighbor_sum(v: Rows, graph: Graph) -> Rows:
-    """The sum of v over each row's neighbours. Cheaper done again in the backward pass than kept."""
-    return F.embedding_bag(graph, v, mode="sum")
+@edge_conv_operator.register_fake
+def _forward_fake(x: Tensor, _: Tensor, weight: Tensor, gamma: Tensor, *__: Any) -> tuple[Tensor, ...]:
+    z = x.new_empty(x.shape[0], x.shape[1], weight.shape[0])
+    mean, var = torch.empty_like(gamma), torch.empty_like(gamma)
+    return torch.empty_like(z), mean, var, z, torch.empty_like(z, dtype=torch.uint8), gamma.new_empty(4, weight.shape[0])
 
 
-def _degrees(graph: Graph) -> Int[Tensor, " row"]:
-    """How many edges end at each row."""
-    return torch.bincount(graph.flatten(), minlength=len(graph))
+@edge_conv_backward_operator.register_fake
+def _backward_fake(_: Tensor, x: Tensor, __: Tensor, weight: Tensor, gamma: Tensor, *___: Any) -> tuple[Tensor, ...]:
+    return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(gamma), torch.empty_like(gamma)
 
 
-def _add_to_largest(sums: Rows, values: Rows, graph: Graph, slot: UInt8[Tensor, "row channel"]) -> None:
-    """Add each row's values to its largest neighbour, channel by channel. In one dimension, which is deterministic on CUDA too."""
-    channels = sums.shape[1]
-    target = graph.gather(1, slot.to(torch.int64)).mul_(channels).add_(torch.arange(channels, device=slot.device))
-    sums.view(-1).scatter_add_(0, target.flatten(), values.flatten())
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, neighbors, weight, gamma, _, mean, _, _, ctx.negative_slope = inputs
+    ctx.known = mean is not None
+    ctx.save_for_backward(x, neighbors, weight, gamma, *output[3:])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # no zeros as large as z
 
 
-def _reverse_sum(u: Rows, graph: Graph) -> tuple[Float[Tensor, "row 1"], Rows]:
-    """The degree of each row, and the sum of u over the rows that have it as a neighbour: a bag of the edges sorted by their end."""
-    ends, order = graph.flatten().sort(stable=True)
-    degree = torch.bincount(ends, minlength=len(graph))
-    reached = F.embedding_bag(order // graph.shape[1], u, degree.cumsum(0) - degree, mode="sum")
-    return degree[:, None].to(u.dtype), reached
+def _differentiate(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 9
+    found = edge_conv_backward_operator(gradient, *ctx.saved_tensors, ctx.known, ctx.negative_slope)
+    dx, d_weight, d_gamma, d_beta = found
+    return dx, None, d_weight, d_gamma, d_beta, None, None, None, None
+
+
+edge_conv_operator.register_autograd(_differentiate, setup_context=_keep)

@@ -17,15 +17,3 @@ def gather_points(
     first = torch.arange(batch, device=indices.device).view(batch, *[1] * (indices.dim() - 1)) * num_points
     rows = values.reshape(batch * num_points, channels).index_select(0, (indices + first).flatten())
     return rows.view(*indices.shape, channels)
-
-
-def gather_channels(
-    values: Float[Tensor, "batch channel point"], indices: Int64[Tensor, "batch neighbor center"]
-) -> Float[Tensor, "batch channel neighbor center"]:
-    """Return `values[b, :, indices[b, ...]]`, differentiable in `values`, contiguous with channels first.
-
-    `torch.gather` adds up gradients channel by channel, in the order of the indices.
-    """
-    batch, channels, _ = values.shape
-    flat = indices.reshape(batch, 1, -1).expand(-1, channels, -1)
-    return values.gather(2, flat).view(batch, channels, *indices.shape[1:])

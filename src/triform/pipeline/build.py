@@ -7,6 +7,7 @@ from typing import Any
 
 from triform.errors import ExperimentError
 from triform.experiment import Experiment
+from triform.kernels.choice import use_kernels
 from triform.training.backend import Backend, Facts
 from triform.training.process import keep_heap, tame_threads
 
@@ -39,6 +40,7 @@ def build_backend(experiment: Experiment, facts: Facts, *, num_threads: int, dev
         return mlx_backend.MlxBackend(task, facts=facts, settings=settings, seed=seed, device=where), f"mlx {where}"
     from triform.backends import torch_backend
 
+    use_kernels(settings.kernels)
     torch_backend.use_threads(num_threads)
     where = torch_backend.pick_device(wanted)
     return torch_backend.TorchBackend(experiment.task.build(), facts=facts, settings=settings, seed=seed, device=where), where

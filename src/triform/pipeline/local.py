@@ -3,6 +3,7 @@
 import faulthandler
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from triform.pipeline.observers import Show, unseen
 from triform.pipeline.prepare import AnyManifest, load_manifest, located, prepare
 from triform.run.commit import commits
 from triform.run.folder import Json, RunFolder
-from triform.training.process import tame_threads
+from triform.training.process import say_what_compiles, tame_threads
 from triform.training.stopping import LIVENESS_FD, StopRequest
 
 Say = Callable[[str], None]
@@ -63,6 +64,7 @@ def train_here(
         result = training.train(experiment, folder, prepared_dir=Path(), parent=parent)
         say(f"{folder.path} is finished, and finished runs are final.")
         return result
+    say_what_compiles(say)
     manifest = _begun_with(experiment, folder) or prepare(experiment, progress=lambda _done, _total: _heed(stop))
     try:
         return training.train(
@@ -159,6 +161,17 @@ def _log_to(stream: Any, *, verbose: bool) -> None:
     if not verbose and LIVENESS_FD not in os.environ:
         handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name == initial.logger.name)
     logging.getLogger().addHandler(handler)
+
+
+def any_task(overrides: list[str]) -> dict[str, object]:
+    """Nothing is learned: a task that takes the data, of layers that fit any number of points, vertices or frames."""
+    named = [" ".join(pair) for pair in zip(overrides, [*overrides[1:], ""], strict=True)]
+    kind = next((found[1] for word in named if (found := re.match(r"--data\.kind[= ](\w+)", word))), "")
+    if kind.startswith("mesh_"):
+        return {"kind": "mesh_identity", "layers": [{"width": 1, "graph": "spatial"}]}
+    if kind.startswith(("pose_", "cmu_", "h36m_", "mpi_")):
+        return {"kind": "pose_lifting", "encoder": {"kind": "alternating"}}
+    return {"kind": "point_autoencoder", "encoder": {"kind": "pointnet2_ssg", "levels": []}}
 
 
 def experiment_of(folder: RunFolder, *, prepared_dir: Path | None = None) -> Experiment:

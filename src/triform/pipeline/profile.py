@@ -58,11 +58,11 @@ def _lines(experiment: Experiment, facts: Facts, timings: Timings, data_s: float
     yield f"data      {data_s * 1e3:10.1f} ms a batch, in threads beside the step"
     yield f"memory    {timings.peak_mb:10.0f} MiB at the most"
     yield ""
-    yield f"part        share of {timings.of}"
+    yield f"{'part':21}  share of {timings.of}"
     whole = timings.forward_s + (timings.backward_s if timings.of == "forward and backward" else 0.0)
     parts = {name: seconds for name, seconds in timings.parts.items() if seconds}
     for name, seconds in {**parts, "other": max(0.0, whole - sum(parts.values()))}.items():
-        yield f"{name:10}  {seconds / whole:6.1%}  {seconds * 1e3:10.1f} ms"
+        yield f"{name:21}  {seconds / whole:6.1%}  {seconds * 1e3:10.1f} ms"
     yield from _cost(experiment, facts)
 
 

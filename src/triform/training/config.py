@@ -59,6 +59,8 @@ class Training:
     """Compile the step (mx.compile, torch.compile): a slow first step for faster ones."""
     mixed_precision: bool = False
     """Products in bfloat16; weights, statistics and sums stay in float32."""
+    kernels: Literal["auto", "fast", "reference"] = "auto"
+    """PyTorch's geometry: the fast kernels, the plain forms that they are held against, or `auto`, fast where they are installed."""
     monitor: str = "auto"
     """Validation metric that picks the best model (auto: the task's own)."""
     validate_every: Annotated[int, Gt(0)] = 1

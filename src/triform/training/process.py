@@ -3,6 +3,11 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from triform import __version__
+from triform.files import user_cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**31 - 1
@@ -14,6 +19,21 @@ def tame_threads() -> None:
     A busy wait makes sampling 19 times slower as soon as another process holds a core.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def keep_kernels() -> None:
+    """Let numba keep what it compiles in the user's cache folder, unless the user decided; must come before numba is imported.
+
+    A folder for each version: numba knows a kernel by its own file's time, and would not see that one it calls has changed.
+    """
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache() / "kernels" / __version__))
+
+
+def say_what_compiles(say: Callable[[str], None]) -> None:
+    """The first start takes longer, because it compiles; later ones read what it kept."""
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    if not any(folder.glob("*/*.nbi")):
+        say(f"Compiling the fast kernels, once on this machine (a minute at most); they are kept in {folder}")
 
 
 def keep_heap() -> None:

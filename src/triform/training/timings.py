@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PARTS = ("knn", "edge_conv", "point", "embed", "attention", "mlp", "head", "loss")
+PARTS = (
+    *("farthest_point_sample", "ball_query", "set_abstraction", "decoder", "nearest_neighbors"),
+    *("knn", "edge_conv", "point", "embed", "attention", "mlp", "head", "loss"),
+)
 """Names of a model's parts in a profile; what lies in none is `other`."""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from triform.errors import Diverged, ExperimentError
 from triform.tasks.mesh_identity.config import ArcFaceHead, EdgeLayer, MeshIdentity
 from triform.tasks.mesh_identity.initial import initial_weights
-from triform.tasks.mesh_identity.model_torch import IdentityNet
+from triform.tasks.mesh_identity.model_torch import EdgeConv, IdentityNet
 
 SMALL = MeshIdentity(
     k=5,
@@ -161,6 +161,28 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_one_mesh_to_train_on_is_refused(hidden) -> None:
     with pytest.raises(ExperimentError, match="raise batch_size"):
         IdentityNet(replace(SMALL, hidden_widths=hidden), 3)(batch_of(1))
+
+
+def test_an_edge_convs_running_statistics_are_those_of_batch_norm_over_the_edges() -> None:
+    conv, x = EdgeConv((7, 6)).double(), torch.from_numpy(np.random.default_rng(0).normal(size=(2, 30, 3)))
+    neighbors = torch.from_numpy(np.random.default_rng(1).integers(0, 30, (2, 30, 4)))
+    with torch.no_grad():
+        conv.linear.weight.normal_()
+    norm = torch.nn.BatchNorm1d(7).double()
+    for scale in (1.0, 3.0):
+        conv(x * scale, neighbors)
+        there = torch.stack([sample[graph] for sample, graph in zip(x * scale, neighbors, strict=True)])
+        here = (x * scale)[:, :, None].expand_as(there)
+        norm((torch.cat([there - here, here], 3) @ conv.linear.weight.T).flatten(0, 2))
+    torch.testing.assert_close((conv.norm.running_mean, conv.norm.running_var), (norm.running_mean, norm.running_var))
+    before = conv.norm.running_mean.clone()
+    conv.eval()(x, neighbors)
+    assert torch.equal(conv.norm.running_mean, before)
+
+
+def test_an_edge_conv_refuses_features_that_are_not_finite() -> None:
+    with pytest.raises(Diverged, match="x must be finite"):
+        EdgeConv((7, 6))(torch.full((1, 4, 3), np.nan), torch.zeros(1, 4, 2, dtype=torch.int64))
 
 
 def test_features_that_are_not_finite_mean_divergence() -> None:

@@ -6,6 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triform.kernels.choice import use_kernels
+from triform.kernels.gather_torch import gather_points
+from triform.kernels.nearest_neighbors_torch import nearest_neighbors
 from triform.tasks.point_autoencoder.loss_torch import chamfer_distances
 from triform.tasks.point_autoencoder.metrics import METRICS, NearestDistances, all_metrics, f_score, hausdorff_95, nearest_distances
 
@@ -79,3 +82,22 @@ def test_where_points_meet_exactly_the_gradient_is_zero() -> None:
     chamfer_distances(a, torch.from_numpy(A))["cd_l2"].sum().backward()
     assert a.grad is not None
     assert a.grad.equal(torch.zeros_like(a))
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("name", ["cd_l2", "cd_squared"])
+def test_float32_gradients_are_float64s_for_the_same_neighbours(name: str, kernels: str) -> None:
+    """Also where some points are met exactly."""
+    drawn, given = (torch.from_numpy(clouds(seed, 200)).float() for seed in (0, 1))
+    drawn[:, :20] = given[:, :20]
+    pair = [drawn.requires_grad_(), given.requires_grad_()]
+    use_kernels(kernels)  # type: ignore[arg-type]
+    found = torch.autograd.grad(chamfer_distances(*pair)[name].sum(), pair)
+    use_kernels("auto")
+    exact = [each.detach().double().requires_grad_() for each in pair]
+    (_, forth), (_, back) = nearest_neighbors(*pair), nearest_neighbors(*pair[::-1])
+    offsets = exact[0] - gather_points(exact[1], forth), exact[1] - gather_points(exact[0], back)
+    lengths = [each.norm(dim=2) if name == "cd_l2" else each.square().sum(2) for each in offsets]
+    expected = torch.autograd.grad(lengths[0].mean(1).sum() + lengths[1].mean(1).sum(), exact)
+    for ours, wanted in zip(found, expected, strict=True):
+        assert float((ours - wanted).abs().max()) <= 1e-6 * float(wanted.abs().max())

@@ -85,19 +85,49 @@ def test_the_latent_ignores_the_order_of_points_where_no_ball_is_full() -> None:
 
 
 def test_a_ball_group_is_the_textbook_form_of_set_abstraction() -> None:
+    """In training, with its running statistics, and then in evaluation."""
     torch.manual_seed(0)
     group = BallGroup(4, Scale(radius=0.7, num_neighbors=9, widths=(6, 5))).double()
     nn.init.normal_(group.shared.layers[-1].weight)  # some below zero, where the max must still come after BatchNorm
-    points, features = spheres(2, 50, torch.float64), torch.randn(2, 4, 50, dtype=torch.float64)
+    points, features = spheres(2, 50, torch.float64), torch.randn(2, 50, 4, dtype=torch.float64)
     centers = points[:, :10]
     neighbors = ball_query(points, centers, radius=0.7, num_neighbors=9)
     chosen = torch.arange(2)[:, None, None], neighbors
-    grouped = torch.cat([points[chosen] - centers[:, :, None], features.transpose(1, 2)[chosen]], dim=-1)
+    grouped = torch.cat([points[chosen] - centers[:, :, None], features[chosen]], dim=-1)
     hidden = torch.einsum("bskc,oc->bosk", grouped, group.first.weight[:, :, 0])
     for layer in group.shared.layers:
         hidden = layer(hidden.flatten(2)).unflatten(2, (10, 9))
-    expected = hidden.relu().max(dim=3).values
+    expected = hidden.relu().max(dim=3).values.transpose(1, 2)
+    running = {name: buffer.clone() for name, buffer in group.named_buffers()}
+    for layer in group.shared.layers:
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.reset_running_stats()
     torch.testing.assert_close(group(points, features, centers), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(dict(group.named_buffers()), running, rtol=1e-12, atol=1e-12)
+    group.eval()
+    hidden = torch.einsum("bskc,oc->bosk", grouped, group.first.weight[:, :, 0])
+    for layer in group.shared.layers:
+        hidden = layer(hidden.flatten(2)).unflatten(2, (10, 9))
+    expected = hidden.relu().max(dim=3).values.transpose(1, 2)
+    torch.testing.assert_close(group(points, features, centers), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_names_and_shapes_of_the_state_dict_stay() -> None:
+    """Runs of older versions go on."""
+    state = {name: tuple(value.shape) for name, value in build(SMALL).encoder.state_dict().items() if "latent" not in name}
+    norm = {"weight", "bias", "running_mean", "running_var"}
+    wanted = {
+        "levels.0.groups.0.first.weight": (8, 3, 1),
+        "levels.0.groups.0.shared.layers.2.weight": (12, 8, 1),
+        "levels.1.groups.0.first.weight": (16, 15, 1),
+        "shared.layers.0.weight": (24, 19, 1),
+        "shared.layers.3.weight": (20, 24, 1),
+    }
+    widths = {"levels.0.groups.0.shared.layers.0": 8, "levels.0.groups.0.shared.layers.3": 12, "levels.1.groups.0.shared.layers.0": 16}
+    widths |= {"shared.layers.1": 24, "shared.layers.4": 20}
+    wanted |= {f"{name}.{part}": (width,) for name, width in widths.items() for part in norm}
+    wanted |= {f"{name}.num_batches_tracked": () for name in widths}
+    assert state == wanted
 
 
 def test_a_fold_is_a_perceptron_of_latent_and_place_side_by_side() -> None:

@@ -54,6 +54,12 @@ class BatchNorm(nn.Module):
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum=self.momentum, eps=self.eps
         )
 
+    @torch.no_grad()
+    def follow(self, mean: Float[Tensor, " channel"], var: Float[Tensor, " channel"], count: int) -> None:
+        """Move the running statistics towards the moments of `count` values; the variance that comes is biased, the running one is not."""
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
+
 
 class EdgeConv(nn.Module):
     """max over neighbours j of LeakyReLU(BatchNorm(W [x_j - x_i; x_i])); see `kernels.edge_conv_torch`.
@@ -68,11 +74,18 @@ class EdgeConv(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch vertex channel"], neighbors: Int[Tensor, "batch vertex k"]
     ) -> Float[Tensor, "batch vertex width"]:
+        """Raises: Diverged: the features are not finite."""
         norm = self.norm
-        statistics = norm.running_mean, norm.running_var
-        options = {"momentum": norm.momentum, "eps": norm.eps, "negative_slope": NEGATIVE_SLOPE}
-        result: Tensor = edge_conv(x, neighbors, self.linear.weight, norm.weight, norm.bias, *statistics, training=self.training, **options)
-        return result
+        known = (None, None) if self.training else (norm.running_mean, norm.running_var)
+        try:
+            out, mean, var = edge_conv(
+                x, neighbors, self.linear.weight, norm.weight, norm.bias, *known, eps=norm.eps, negative_slope=NEGATIVE_SLOPE
+            )
+        except ValueError as problem:
+            raise Diverged(f"EdgeConv can't go on: {problem}", expected="finite features", do="lower the learning rate") from problem
+        if self.training:
+            norm.follow(mean, var, neighbors.numel())
+        return out
 
 
 class Dense(nn.Module):

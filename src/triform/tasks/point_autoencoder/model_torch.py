@@ -1,19 +1,17 @@
-"""PointNet++ encoders, and the decoders that draw a cloud from a latent vector.
-
-Features are (batch, channel, point) here, contiguous: on the CPU torch takes BatchNorm's statistics of channels-last input in plain
-float32 and is 200 times less exact there (2.4e-5 against 1.2e-7 for 524,288 rows).
-"""
+"""PointNet++ encoders, and the decoders that draw a cloud from a latent vector. Features are (batch, point, channel)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from triform.kernels.ball_query_torch import ball_query
 from triform.kernels.farthest_point_sample_torch import farthest_point_sample
-from triform.kernels.gather_torch import gather_channels, gather_points
+from triform.kernels.gather_torch import gather_points
+from triform.kernels.set_abstraction_torch import LayerMoments, set_abstraction
 from triform.tasks.point_autoencoder.config import (
     AbstractionLevel,
     FoldingDecoder,
@@ -27,9 +25,10 @@ from triform.tasks.point_autoencoder.config import (
 
 
 class SharedMlp(nn.Module):
-    """Pointwise linear, BatchNorm, ReLU, for each width; the ReLU of the last layer is left to the caller.
+    """Pointwise linear, BatchNorm, ReLU, for each width, over all neighbours of a centre; then the largest of each channel.
 
-    The first layer's linear map is the caller's too, where it is cheaper done elsewhere: `first_linear=False` begins with BatchNorm.
+    The modules hold the parameters and the running statistics; `set_abstraction` does the work. `first_linear=False` leaves the first
+    linear map to the caller, as the state dict has it.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], *, first_linear: bool = True) -> None:
@@ -43,16 +42,44 @@ class SharedMlp(nn.Module):
             layers.append(nn.BatchNorm1d(width))
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, x: Float[Tensor, "batch channel point"]) -> Float[Tensor, "batch width point"]:
-        result: Tensor = self.layers(x)
-        return result
+    def forward(
+        self,
+        points: Float[Tensor, "batch point 3"],
+        features: Float[Tensor, "batch point channel"] | None,
+        centers: Float[Tensor, "batch center 3"],
+        neighbors: Int[Tensor, "batch center neighbor"],
+        first: nn.Conv1d | None = None,
+    ) -> Float[Tensor, "batch center width"]:
+        norms = [layer for layer in self.layers if isinstance(layer, nn.BatchNorm1d)]
+        linear = [layer for layer in (first, *self.layers) if isinstance(layer, nn.Conv1d)]
+        layers = [(conv.weight[:, :, 0], norm.weight, norm.bias) for conv, norm in zip(linear, norms, strict=True)]
+        known = None if self.training else [_running(norm) for norm in norms]
+        with record_function("set_abstraction"):
+            pooled, moments = set_abstraction(points, features, centers, neighbors, layers, known, eps=norms[0].eps)
+        if self.training:
+            for norm, found in zip(norms, moments, strict=True):
+                _follow(norm, found, neighbors.numel())
+        return pooled
+
+
+def _running(norm: nn.BatchNorm1d) -> LayerMoments:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
+
+
+def _follow(norm: nn.BatchNorm1d, moments: LayerMoments, num_edges: int) -> None:
+    """Let the running statistics follow, the variance unbiased, as `nn.BatchNorm1d` has it."""
+    mean, var = moments
+    assert norm.momentum is not None
+    assert norm.num_batches_tracked is not None
+    for running, found in zip(_running(norm), (mean, var * (num_edges / (num_edges - 1))), strict=True):
+        running.mul_(1 - norm.momentum).add_(found.to(running.dtype), alpha=norm.momentum)
+    norm.num_batches_tracked.add_(1)
 
 
 class BallGroup(nn.Module):
     """One radius of a set abstraction: group neighbours around centres, shared MLP, max over neighbours.
-
-    With W = [W_x, W_f], the first layer is W [x_j - x_i; f_j] = W [x_j; f_j] - W_x x_i: one product a point and one a centre, not
-    one a neighbour. The max comes before the last ReLU: they commute, and the ReLU then sees one value a centre.
 
     Source: PointNet++ (Qi et al., NeurIPS 2017), section 3.2.
     """
@@ -66,14 +93,13 @@ class BallGroup(nn.Module):
     def forward(
         self,
         points: Float[Tensor, "batch point 3"],
-        features: Float[Tensor, "batch channel point"] | None,
+        features: Float[Tensor, "batch point channel"] | None,
         centers: Float[Tensor, "batch center 3"],
-    ) -> Float[Tensor, "batch width center"]:
-        neighbors = ball_query(points, centers, radius=self.radius, num_neighbors=self.num_neighbors)
-        grouped = gather_channels(self.first(_joined(points, features)), neighbors.transpose(1, 2))
-        grouped = grouped - (self.first.weight[:, :3, 0] @ centers.transpose(1, 2))[:, :, None]
-        activations: Tensor = self.shared(grouped.flatten(2))
-        return activations.view(len(points), -1, *grouped.shape[2:]).max(dim=2).values.relu()
+    ) -> Float[Tensor, "batch center width"]:
+        with record_function("ball_query"):
+            neighbors = ball_query(points, centers, radius=self.radius, num_neighbors=self.num_neighbors)
+        pooled: Tensor = self.shared(points, features, centers, neighbors, self.first)
+        return pooled
 
 
 class SetAbstraction(nn.Module):
@@ -87,10 +113,11 @@ class SetAbstraction(nn.Module):
         self.width = sum(scale.widths[-1] for scale in scales)
 
     def forward(
-        self, points: Float[Tensor, "batch point 3"], features: Float[Tensor, "batch channel point"] | None
-    ) -> tuple[Float[Tensor, "batch center 3"], Float[Tensor, "batch width center"]]:
-        centers = gather_points(points, farthest_point_sample(points, self.num_centers))
-        return centers, torch.cat([group(points, features, centers) for group in self.groups], dim=1)
+        self, points: Float[Tensor, "batch point 3"], features: Float[Tensor, "batch point channel"] | None
+    ) -> tuple[Float[Tensor, "batch center 3"], Float[Tensor, "batch center width"]]:
+        with record_function("farthest_point_sample"):
+            centers = gather_points(points, farthest_point_sample(points, self.num_centers))
+        return centers, torch.cat([group(points, features, centers) for group in self.groups], dim=2)
 
 
 class Encoder(nn.Module):
@@ -114,13 +141,10 @@ class Encoder(nn.Module):
         features: Tensor | None = None
         for level in self.levels:
             points, features = level(points, features)
-        latent: Tensor = self.latent(self.shared(_joined(points, features)).max(dim=2).values.relu())
+        everywhere = torch.arange(points.shape[1], device=points.device).expand(len(points), 1, -1)
+        pooled = self.shared(points, features, points.new_zeros(len(points), 1, 3), everywhere)
+        latent: Tensor = self.latent(pooled[:, 0])
         return latent
-
-
-def _joined(points: Tensor, features: Tensor | None) -> Float[Tensor, "batch 3+channel point"]:
-    coordinates = points.transpose(1, 2)
-    return coordinates.contiguous() if features is None else torch.cat([coordinates, features], dim=1)
 
 
 class MlpDrawing(nn.Module):
@@ -191,4 +215,5 @@ class AutoencoderNet(nn.Module):
     def forward(self, points: Float[Tensor, "batch point 3"]) -> tuple[Float[Tensor, "batch drawn 3"], Float[Tensor, "batch latent"]]:
         """Return the reconstruction and the latent. In training mode BatchNorm needs more than one value a channel."""
         latent = self.encoder(points)
-        return self.decoder(latent), latent
+        with record_function("decoder"):
+            return self.decoder(latent), latent

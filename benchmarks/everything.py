@@ -1,14 +1,16 @@
 """Runs every benchmark that needs no data of yours, one after the other, into docs/benchmarks.md.
 
-    python benchmarks/everything.py [--quick]
+    python benchmarks/everything.py [--only NAME,NAME] [--quick]
 
 Run it on a quiet machine: it takes about half an hour, with --quick a few minutes (which writes no page, but prints the tables).
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numba
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 
 from triform.run.provenance import processor
+from triform.training.process import keep_kernels
 
 FOLDER = Path(__file__).parent
 OPERATORS = ("farthest_point_sample", "ball_query", "chamfer", "set_abstraction", "batch_statistics", "k_nearest", "edge_conv")
@@ -52,21 +55,35 @@ def head() -> str:
     )
 
 
+def kept() -> dict[str, str]:
+    """The sections of the page as it is, by name."""
+    text = PAGE.read_text() if PAGE.exists() else ""
+    parts = re.split(r"^### (\w+)\n", re.sub(r"^## .*\n\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
+    return {name: f"### {name}\n{body.rstrip()}\n" for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="", help="names, with commas between; what the page says of others stays")
     asked = parser.parse_args()
-    parts = [] if asked.quick else [head()]
-    for title, names in (("Operators", OPERATORS), ("Tasks", TASKS)):
-        parts.append(f"## {title}\n")
-        for name in names:
-            print(f"== {name}", file=sys.stderr, flush=True)
-            parts.append(section(name, quick=asked.quick))
-    text = "\n".join(parts)
+    keep_kernels()
+    names = asked.only.split(",") if asked.only else [*OPERATORS, *TASKS]
+    sections = {} if asked.quick else kept()
+    for name in names:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        sections[name] = section(name, quick=asked.quick)
+        if not asked.quick:
+            PAGE.write_text(page(sections))
     if asked.quick:
-        print(text)
-    else:
-        PAGE.write_text(text)
+        print(page(sections))
+
+
+def page(sections: Mapping[str, str]) -> str:
+    parts = [head()]
+    for title, names in (("Operators", OPERATORS), ("Tasks", TASKS)):
+        parts += [f"## {title}\n", *(sections[name] for name in names if name in sections)]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def run(command, **environment) -> str:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_kernels_under_the_interpreter() -> None:
     files = sorted(str(path) for path in HERE.glob("test_*_triton.py"))
     assert len(files) == 5

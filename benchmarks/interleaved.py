@@ -74,7 +74,7 @@ def main(cases: Sequence[Case], text: str | None) -> None:
     if asked.json:
         print(json.dumps([{name: row[name] for name in ROW} for row in rows], indent=1))
     else:
-        print(f"OMP_WAIT_POLICY=passive, {NUM_THREADS} threads, load {os.getloadavg()[0]:.1f}{', quick' if asked.quick else ''}")
+        print(f"OMP_WAIT_POLICY=passive, {NUM_THREADS} threads, load {os.getloadavg()[0]:.1f}{', quick' if asked.quick else ''}\n")
         print(table(rows, quick=asked.quick))
 
 

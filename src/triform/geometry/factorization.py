@@ -18,7 +18,7 @@ Points = Float64[np.ndarray, "frame joint 3"]
 Rotations = Float64[np.ndarray, "view 3 3"]
 
 _ROUNDS = 4
-"""Each brings exact pictures nearer by about a third; a detector's errors are larger after three."""
+"""Each about halves the error that exact pictures leave; a detector's errors are larger after three."""
 _FLATTEST = 1e-3
 """Least eigenvalue of the metric, of its largest: noise can make it negative where cameras hardly differ."""
 _MIRROR = np.diag([1.0, 1.0, -1.0])

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from triform.kernels.choice import fast, fast_on_cuda
 from triform.kernels.edge_conv_plain_torch import PLAIN, Passes
+from triform.kernels.products_torch import rows_times, sum_of_outer_products
 
 _AT_ONCE = 2**21
 """Numbers of u that the CPU works on at once: 8 MB stay in its cache, and are enough for its threads."""
@@ -129,10 +130,9 @@ def _forward(
     origin = _origin(x, known=mean is not None)
     z = x.new_empty(*x.shape[:2], len(weight))
     slot, sums = torch.empty_like(z, dtype=torch.uint8), []
-    scratch = _scratch(z, 2)
     for part in _parts(z):
         near = x[part] - origin
-        u, v = _product(near, center, scratch[0]), _product(near, difference, scratch[1])
+        u, v = _product(near, center), _product(near, difference)
         sums.append(passes.largest_neighbors(u, v, neighbors[part], z[part], slot[part], mean is None))
     moved = torch.zeros_like(gamma)
     if mean is None or var is None:
@@ -174,16 +174,16 @@ def _backward(
     coefficients = torch.cat([affine[:3], shared])
     dx, origin = torch.empty_like(x), _origin(x, known=known)
     d_center, d_difference = torch.zeros_like(center), torch.zeros_like(difference)
-    scratch = _scratch(z, 4)
+    scratch = _scratch(z, 2)
     for part in _parts(z):
         near = x[part] - origin
-        u, v = _product(near, center, scratch[0]), _product(near, difference, scratch[1])
-        du, dv = scratch[2, : len(near)], scratch[3, : len(near)]
+        u, v = _product(near, center), _product(near, difference)
+        du, dv = scratch[:, : len(near)]
         passes.edge_gradients(gradient[part], z[part], u, v, neighbors[part], slot[part], coefficients, negative_slope, du, dv)
+        torch.add(_product(du, center.t()), _product(dv, difference.t()), out=dx[part])
         near, du, dv = (each.flatten(0, 1) for each in (near, du, dv))
-        torch.mm(du, center, out=dx[part].flatten(0, 1)).addmm_(dv, difference)
-        d_center.addmm_(du.t(), near)
-        d_difference.addmm_(dv.t(), near)
+        d_center += sum_of_outer_products(du, near)
+        d_difference += sum_of_outer_products(dv, near)
     d_weight = torch.cat([d_difference - d_center, d_center], dim=1) * sign[:, None]
     return dx, d_weight, (d_gamma * sign).to(x.dtype), d_beta.to(x.dtype)
 
@@ -216,11 +216,9 @@ def _scratch(z: Tensor, count: int) -> Tensor:
     return z.new_empty(count, _at_once(z), *z.shape[1:])
 
 
-def _product(x: Tensor, weight: Tensor, scratch: Tensor) -> Tensor:
-    """x W^T, in the scratch."""
-    result = scratch[: len(x)]
-    torch.mm(x.flatten(0, 1), weight.t(), out=result.flatten(0, 1))
-    return result
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T."""
+    return rows_times(x.flatten(0, 1), weight).view(*x.shape[:2], len(weight))
 
 
 _SCHEMA = (

@@ -1,8 +1,9 @@
 """Picking the k least of each row of distances on the CPU: numba, NumPy in and out.
 
 A row is cut into groups; the k-th least of the groups' minima is no less than the k-th least of the row, so only groups with a minimum
-up to it are looked into, and what is found there goes into a short sorted list. The bound comes from halving an interval, where counting
-is vectorised; any bound with k minima below it will do. `nnan` and `nsz` let the minima be vectorised and alter no value.
+up to it are looked into, and what is found there is put into order. The bound comes from halving an interval, where counting is vectorised;
+any bound with k minima below it will do. The order comes from counting, for each candidate, how many come before it: for a few of them
+that is faster than any sorting, because nothing is guessed. `nnan` and `nsz` let the minima be vectorised and alter no value.
 """
 
 from typing import Any
@@ -20,6 +21,9 @@ _ROWS = 64
 """Rows of one task."""
 
 _HALVINGS = 12
+
+_COUNTED = 256
+"""Candidates up to which counting puts them into order. There are more where many distances are equal, or k is large."""
 
 
 def select_nearest(
@@ -43,33 +47,36 @@ def _select(products: Any, squares: Any, first: int, nearest: Any) -> None:
     num_vertices, k = products.shape[1], nearest.shape[1] - 1
     groups = min(num_vertices, max(_GROUPS, 2 * k))
     for task in prange((len(products) + _ROWS - 1) // _ROWS):
-        minima, values = np.empty(groups, products.dtype), np.empty(k, products.dtype)
+        minima, values = np.empty(groups, products.dtype), np.empty(num_vertices, products.dtype)
+        indices = np.empty(num_vertices, np.int32)
         for i in range(task * _ROWS, min(len(products), (task + 1) * _ROWS)):
-            row = products[i]
+            row, found = products[i], nearest[i, 1:]
             nearest[i, 0] = first + i
             if k > 0:
-                _to_distances(row, squares)
-                row[first + i] = np.inf
-                _group_minima(row, minima)
-                _sorted_least(row, minima, _bound(minima, k), values, nearest[i, 1:])
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _to_distances(row: Any, squares: Any) -> None:
-    """Twice a number is exact: rounded once, with a multiply-add or without."""
-    for j in range(len(row)):
-        row[j] = squares[j] - (row[j] + row[j])
+                row[first + i] = -np.inf  # as a distance, the largest
+                _to_distances(row, squares, minima)
+                bound = _bound(minima, k)
+                count = _candidates(row, minima, bound, values, indices)
+                if count <= _COUNTED:
+                    _in_order(values[:count], indices[:count], found)
+                else:
+                    _sorted_least(row, minima, bound, values[:k], found)
 
 
 @njit(cache=True, nogil=True, fastmath=_FLAGS)  # type: ignore[untyped-decorator, unused-ignore]
-def _group_minima(row: Any, minima: Any) -> None:
-    """Group g has the places g, g + groups, g + 2 groups ..."""
+def _to_distances(row: Any, squares: Any, minima: Any) -> None:
+    """Turn products into distances, and find each group's least: group g has the places g, g + groups, g + 2 groups ...
+
+    Twice a number is exact: rounded once, with a multiply-add or without.
+    """
     groups = len(minima)
-    minima[:] = row[:groups]
-    for start in range(groups, len(row), groups):
-        part = row[start : start + groups]
-        for g in range(len(part)):
-            minima[g] = min(minima[g], part[g])
+    minima[:] = np.inf
+    for start in range(0, len(row), groups):
+        for g in range(min(groups, len(row) - start)):
+            j = np.uint64(start + g)  # not negative: nothing tests for indices from the end, and the loop is vectorised
+            distance = squares[j] - (row[j] + row[j])
+            row[j] = distance
+            minima[g] = min(minima[g], distance)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -92,6 +99,29 @@ def _bound(minima: Any, k: int) -> Any:
             if count <= k + 3:
                 break
     return high
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _candidates(row: Any, minima: Any, bound: Any, values: Any, indices: Any) -> Any:
+    """Write what is up to the bound, and return how many that are. Each is written, and kept if it counts: there is no branch to guess."""
+    count = np.uint64(0)
+    for g in range(len(minima)):
+        if minima[g] <= bound:
+            for i in range(g, len(row), len(minima)):
+                values[count], indices[count] = row[i], i
+                count += np.uint64(row[i] <= bound)
+    return np.int64(count)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _in_order(values: Any, indices: Any, nearest: Any) -> None:
+    """Each candidate goes to the place that is the number of those before it."""
+    for a in range(len(values)):
+        value, index, before = values[a], indices[a], np.int32(0)
+        for b in range(len(values)):
+            before += np.int32((values[b] < value) | ((values[b] == value) & (indices[b] < index)))
+        if before < len(nearest):
+            nearest[before] = index
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

@@ -8,12 +8,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from triform.kernels.choice import fast, fast_on_cuda
+from triform.kernels.products_torch import rows_times
 
 _DISTANCES = 2**25
 """Distances at once where there is no cache to stay in: 134 MB, and twice that while they are ordered."""
 
-_DISTANCES_CPU = 2**19
-"""Distances at once on the CPU: 2 MB in float32, which stay in its cache."""
+_DISTANCES_CPU = 2**22
+"""Distances at once on the CPU: 16 MB in float32."""
 
 _MOST_TRITON = 64
 """Neighbours for which the Triton kernel was made."""
@@ -73,12 +74,11 @@ def _on_cpu(x: Tensor, k: int) -> Tensor:
         raise ValueError(f"x is too large: squares of distances overflow {x.dtype}" if bool(given.isfinite().all()) else "x must be finite")
     num_vertices, select = x.shape[1], _selection()
     rows = min(num_vertices, max(64, _DISTANCES_CPU // num_vertices))
-    nearest, scratch = x.new_empty(*x.shape[:2], k, dtype=torch.int64), x.new_empty(rows, num_vertices)
+    nearest = x.new_empty(*x.shape[:2], k, dtype=torch.int64)
     for sample, its_squares, found in zip(x, squares, nearest, strict=True):
         for first in range(0, num_vertices, rows):
-            block = sample[first : first + rows]
-            products = torch.mm(block, sample.t(), out=scratch[: len(block)])
-            select(products, its_squares, first, found[first : first + rows])
+            part = slice(first, first + rows)
+            select(rows_times(sample[part], sample), its_squares, first, found[part])
     return nearest
 
 

@@ -1,4 +1,4 @@
-"""The layers of set abstraction over all edges on the CPU, in blocks of groups that stay in the cache: products by torch, loops by numba.
+"""The layers of set abstraction over all edges on the CPU, in blocks of groups that stay in the cache: products by oneDNN, loops by numba.
 
 Of the layers over all edges only the hidden ones but the first are ever stored. The first is computed again for each block, and the last,
 h = r W^T with r the activation below, is a block's scratch: its moments and each group's largest value are all that is kept. In the
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from triform.kernels import set_abstraction as loops
+from triform.kernels.products_torch import rows_times, sum_of_outer_products
+from triform.kernels.set_abstraction_first_torch import First
 from triform.kernels.set_abstraction_plain_torch import (
     Backward,
     Centers,
@@ -29,7 +31,6 @@ from triform.kernels.set_abstraction_plain_torch import (
     Pooled,
     Projected,
     Rows,
-    first_gradients,
     norm_of,
     norms_of,
     pooled_gradient,
@@ -37,33 +38,39 @@ from triform.kernels.set_abstraction_plain_torch import (
     widths_of,
 )
 
-_NUMBERS = 1 << 19
-"""Numbers in a block's widest layer: 2 MB in float32."""
+_NUMBERS = 1 << 20
+"""Numbers in a block's widest layer: 4 MB in float32. Smaller blocks stay in a nearer cache, but their products are slower."""
+
+_OUTER = 1 << 21
+"""Numbers of all partial sums of the last layer's weight."""
 
 
 class _Stack:
     """The layers over all edges, a block of whole groups at a time. `stored` has some whole, by their layer."""
 
     def __init__(self, points: Points, centers: Centers, projected: Projected, neighbors: Neighbors, weights: Sequence[Tensor]) -> None:
-        self.widths, (self.batch, self.num_centers, self.k) = widths_of(weights), neighbors.shape
-        self.num_groups, self.num_edges = self.batch * self.num_centers, neighbors.numel()
-        self.weights, self.dtype = [weight.detach().contiguous() for weight in weights], points.dtype
-        given = points.new_empty(1, 0, self.widths[0]) if projected is None else projected
-        whole = (each.detach().contiguous().flatten(0, 1).numpy() for each in (points, centers, given, neighbors))
-        self.points, self.centers, self.projected, self.neighbors = whole
-        self.first_weight = self.weights[0].t().contiguous().numpy()
+        self.widths, self.k, self.dtype = widths_of(weights), neighbors.shape[2], points.dtype
+        self.num_groups, self.num_edges = neighbors.shape[0] * neighbors.shape[1], neighbors.numel()
+        self.first = First(points, centers, projected, weights[0], neighbors)
+        self.weights = [weight.detach().contiguous() for weight in weights]
         self.norms: list[Norm] = []
         self.stored: dict[int, Rows] = {}
         self._size = min(self.num_groups, max(1, _NUMBERS // max(self.widths) // self.k))
         self._scratch: dict[tuple[str, int], Tensor] = {}
 
-    def blocks(self) -> Iterator[slice]:
+    def blocks(self, *, backwards: bool = False) -> Iterator[slice]:
         """Groups, as many at a time as a block has."""
-        for first in range(0, self.num_groups, self._size):
+        firsts = range(0, self.num_groups, self._size)
+        for first in reversed(firsts) if backwards else firsts:
             yield slice(first, min(first + self._size, self.num_groups))
 
     def rows(self, block: slice) -> slice:
         return slice(block.start * self.k, block.stop * self.k)
+
+    def part(self, flow: Tensor, width: int, block: slice) -> Rows:
+        """The block's rows in a flat tensor that holds `width` numbers a row."""
+        rows = self.rows(block)
+        return flow[rows.start * width : rows.stop * width].view(-1, width)
 
     def scratch(self, name: str, width: int, block: slice) -> Rows:
         """Room for a block's rows, the same each time under one name."""
@@ -71,22 +78,18 @@ class _Stack:
             self._scratch[name, width] = torch.empty(self._size * self.k, width, dtype=self.dtype)
         return self._scratch[name, width][: (block.stop - block.start) * self.k]
 
-    def before(self, layer: int, block: slice, out: Rows | None = None) -> Rows:
-        """A layer before its BatchNorm: stored, the first, or the product of the layer below."""
-        if out is None and layer in self.stored:
+    def before(self, layer: int, block: slice) -> Rows:
+        """A layer but the first before its BatchNorm: stored, or the product of the layer below."""
+        if layer in self.stored:
             return self.stored[layer][self.rows(block)]
-        out = self.scratch(f"before {layer}", self.widths[layer], block) if out is None else out
-        if layer == 0:
-            given = self.points, self.centers, self.projected, self.first_weight, self.neighbors
-            loops.first_layer(*given, block.start, self.num_centers, out.numpy())
-            return out
-        return torch.mm(self.after(layer - 1, block), self.weights[layer].t(), out=out)
+        return rows_times(self.after(layer - 1, block), self.weights[layer])
 
     def after(self, layer: int, block: slice, before: Rows | None = None) -> Rows:
         """A layer after BatchNorm and ReLU."""
-        h = self.before(layer, block) if before is None else before
         out = self.scratch(f"after {layer}", self.widths[layer], block)
-        scale, shift = self.norms[layer].affine(self.dtype)
+        if layer == 0:
+            return self.first.activated(self.norms[0], block, out)
+        h, (scale, shift) = self.before(layer, block) if before is None else before, self.norms[layer].affine(self.dtype)
         loops.activate(h.numpy(), scale.numpy(), shift.numpy(), out.numpy())
         return out
 
@@ -111,58 +114,57 @@ def forward(
         raise ValueError(f"neighbors must be indices from 0 to {points.shape[1] - 1}, got {neighbors.min()} to {neighbors.max()}")
     stack = _Stack(points, centers, projected, neighbors, weights)
     gammas, betas = (torch.split(packed.detach(), stack.widths) for packed in (gamma, beta))
-    found: list[Tensor] = []
+    given = [None] * len(weights) if known is None else [each.clone() for each in torch.split(known, stack.widths, dim=1)]
     largest = torch.empty(*neighbors.shape[:2], stack.widths[-1], dtype=points.dtype)
     slot = torch.empty_like(largest, dtype=torch.int32)
-    for layer, (scales, shifts) in enumerate(zip(gammas, betas, strict=True)):
+    found: list[Tensor] = []
+    for layer, moments in enumerate(given):
         if layer == len(weights) - 1:
-            moments = _pool(stack, signs(scales, points.dtype), largest, slot, known is None)
-        elif known is None:
-            moments = _measure(stack, layer)
-        found.append(moments if known is None else torch.split(known, stack.widths, dim=1)[layer].clone())
-        stack.norms.append(norm_of(scales, shifts, found[layer], eps))
+            measured = _pool(stack, signs(gammas[layer], points.dtype), largest, slot)
+        elif moments is None:
+            measured = _measure(stack, layer) if layer else stack.first.moments()
+        found.append(measured if moments is None else moments)
+        stack.norms.append(norm_of(gammas[layer], betas[layer], found[layer], eps))
     pooled, (scale, shift) = torch.empty_like(largest), stack.norms[-1].affine(points.dtype)
     loops.activate(largest.flatten(0, 1).numpy(), scale.numpy(), shift.numpy(), pooled.flatten(0, 1).numpy())
     return pooled, torch.cat(found, dim=1), list(stack.stored.values()), largest, slot
 
 
 def _measure(stack: _Stack, layer: int) -> Tensor:
-    """The moments of a hidden layer, which is stored unless it is the first."""
-    whole = torch.empty(stack.num_edges, stack.widths[layer], dtype=stack.dtype) if layer else None
+    """The moments of a hidden layer but the first, which is stored."""
+    whole = torch.empty(stack.num_edges, stack.widths[layer], dtype=stack.dtype)
     sums = _Sums(stack.widths[layer])
     for block in stack.blocks():
-        sums.add(stack.before(layer, block, None if whole is None else whole[stack.rows(block)]))
-    if whole is not None:
-        stack.stored[layer] = whole
+        h = stack.before(layer, block).numpy()
+        loops.keep(h, sums.around(h), whole[stack.rows(block)].numpy(), sums.parts)
+    stack.stored[layer] = whole
     return sums.moments(stack.num_edges)
 
 
-def _pool(stack: _Stack, sign: Tensor, largest: Pooled, slot: Tensor, measured: bool) -> Tensor:
-    """Write each group's largest value of the last layer; the layer's moments, if asked for."""
+def _pool(stack: _Stack, sign: Tensor, largest: Pooled, slot: Tensor) -> Tensor:
+    """Write each group's largest value of the last layer, and return the layer's moments."""
     sums, values, slots = _Sums(stack.widths[-1]), largest.flatten(0, 1).numpy(), slot.flatten(0, 1).numpy()
     for block in stack.blocks():
-        h = stack.before(len(stack.weights) - 1, block)
-        if measured:
-            sums.add(h)
-        loops.pool(h.numpy(), sign.numpy(), values[block], slots[block])
+        h = stack.before(len(stack.weights) - 1, block).numpy()
+        loops.pool(h, sums.around(h), sign.numpy(), values[block], slots[block], sums.parts)
     return sums.moments(stack.num_edges)
 
 
 class _Sums:
-    """Sums of h and its squares, around the first row."""
+    """Sums of h and its squares, around the first row that is seen."""
 
     def __init__(self, width: int) -> None:
-        self.parts, self.origin = np.zeros((loops.CHUNKS, 2, width)), np.zeros(width)
-        self.begun = False
+        self.parts = np.zeros((loops.CHUNKS, 2, width))
+        self._origin: np.ndarray | None = None
 
-    def add(self, h: Rows) -> None:
-        if not self.begun:
-            self.origin, self.begun = h[0].to(torch.float64, copy=True).numpy(), True
-        loops.add_moments(h.numpy(), self.origin, self.parts)
+    def around(self, h: np.ndarray) -> np.ndarray:
+        if self._origin is None:
+            self._origin = h[0].copy()
+        return self._origin
 
     def moments(self, num_rows: int) -> Tensor:
         mean, square = self.parts.sum(axis=0) / num_rows
-        return torch.from_numpy(np.stack([mean + self.origin, np.maximum(square - mean * mean, 0)]))
+        return torch.from_numpy(np.stack([mean + self._origin, np.maximum(square - mean * mean, 0)]))
 
 
 def backward(
@@ -177,8 +179,12 @@ def backward(
     saved: Forward,
     eps: float,
     training: bool,
+    coordinates: bool,
 ) -> Backward:
-    """As `set_abstraction_plain_torch.backward`, for two layers or more."""
+    """As `set_abstraction_plain_torch.backward`, for two layers or more.
+
+    Without `coordinates`, the gradients of points and centers are 0.
+    """
     pooled, moments, hidden, largest, slot = saved
     stack = _Stack(points, centers, projected, neighbors, weights)
     stack.norms, stack.stored = norms_of(stack.widths, gamma, beta, moments, eps), dict(enumerate(hidden, start=1))
@@ -186,77 +192,68 @@ def backward(
     pull, d_gamma, d_beta = pooled_gradient(gradient, pooled, largest, stack.norms[-1])
     d_gammas, d_betas = [d_gamma], [d_beta]
     d_weights: list[Tensor] = []
-    flow = torch.empty(stack.num_edges * stack.widths[-2], dtype=points.dtype)
+    flow = torch.empty(stack.num_edges * max(stack.widths[:-1]), dtype=points.dtype)
     for layer in reversed(range(1, len(stack.norms))):
         dense = stack.norms[layer].dense(d_gammas[0], d_betas[0], share)
-        sums = np.zeros((loops.CHUNKS, 2, stack.widths[layer - 1]))
         if layer == len(weights) - 1:
-            d_weight = _below_last(stack, pull.flatten(0, 1), slot.flatten(0, 1), dense, flow, sums)
+            d_weight, sums = _below_last(stack, pull.flatten(0, 1), slot.flatten(0, 1), dense, flow)
         else:
-            given, flow = (
-                flow,
-                flow if stack.widths[layer - 1] <= stack.widths[layer] else flow.new_empty(stack.num_edges * stack.widths[layer - 1]),
-            )
-            d_weight = _below_hidden(stack, layer, dense, given, flow, sums)
+            keep = layer > 1 or stack.first.needs_rows(coordinates=coordinates)
+            d_weight, sums = _below_hidden(stack, layer, dense, flow, keep=keep)
         d_weights.insert(0, d_weight.to(points.dtype))
-        first, second = torch.from_numpy(sums.sum(axis=0))
-        d_betas.insert(0, first)
-        d_gammas.insert(0, second * stack.norms[layer - 1].inverse_std)
-    at_points, at_centers = _scattered(stack, flow, stack.norms[0].dense(d_gammas[0], d_betas[0], share))
-    d_points, d_centers, d_first = first_gradients(at_points, at_centers, points, centers, weights[0])
-    return d_points, d_centers, [d_first, *d_weights], torch.cat(d_gammas).to(gamma.dtype), torch.cat(d_betas).to(beta.dtype), at_points
+        if layer > 1:
+            first, second = torch.from_numpy(sums.sum(axis=0))
+            d_betas.insert(0, first)
+            d_gammas.insert(0, second * stack.norms[layer - 1].inverse_std)
+    d = flow[: stack.num_edges * stack.widths[0]].view(-1, stack.widths[0])
+    last = stack.first.gradients(stack.norms[0], d, sums, share, coordinates=coordinates)
+    d_gamma, d_beta = torch.cat([last.gamma, *d_gammas]), torch.cat([last.beta, *d_betas])
+    return last.points, last.centers, [last.weight, *d_weights], d_gamma.to(gamma.dtype), d_beta.to(beta.dtype), last.projected
 
 
-def _below_last(stack: _Stack, pull: Tensor, slot: Tensor, dense: tuple[Tensor, Tensor], flow: Tensor, sums: np.ndarray) -> Tensor:
-    """Write into `flow` what reaches the layer below the last after its BatchNorm, add to its sums, and return d weight (float64)."""
+def _below_last(stack: _Stack, pull: Tensor, slot: Tensor, dense: tuple[Tensor, Tensor], flow: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Write into `flow` what reaches the layer below the last after its BatchNorm; return d weight (float64), and the sums that its
+    BatchNorm needs."""
     layer, weight, (constant, slope) = len(stack.weights) - 2, stack.weights[-1], dense
-    width, mean, wide = stack.widths[layer], stack.norms[layer].mean.to(stack.dtype).numpy(), stack.weights[-1].double()
+    width, wide = stack.widths[layer], stack.weights[-1].double()
     offset = slope * stack.norms[-1].mean - constant
     shift, curve = (offset @ wide).to(stack.dtype), (-(wide.t() * slope) @ wide).to(stack.dtype)
-    gram, total, sparse = torch.zeros_like(curve, dtype=torch.float64), torch.zeros_like(shift, dtype=torch.float64), np.zeros(weight.shape)
+    chunks = min(loops.CHUNKS, max(1, _OUTER // weight.numel()))
+    gram, outer = torch.zeros_like(curve, dtype=torch.float64), np.zeros((chunks, *weight.shape))
+    sums, below = np.zeros((chunks, 3, width)), stack.first.no_sums()
+    mean = stack.norms[layer].mean.to(stack.dtype).numpy()
     for block in stack.blocks():
-        h = stack.before(layer, block)
-        r, d = stack.after(layer, block, h), stack.scratch("gradient", width, block)
-        gram += torch.mm(r.t(), r)
-        total += r.sum(0)
-        torch.addmm(shift, r, curve, out=d)
-        pulled, slots = pull[block].numpy(), slot[block].numpy()
-        loops.add_at_largest(d.numpy(), pulled, slots, weight.numpy())
-        loops.add_outer_at_largest(sparse, pulled, slots, r.numpy())
-        loops.through_relu(d.numpy(), r.numpy(), h.numpy(), mean, _part(stack, flow, width, block), sums)
-    return torch.from_numpy(sparse) + offset[:, None] * total - slope[:, None] * (wide @ gram)
+        h = stack.before(layer, block) if layer else None
+        r, out = stack.after(layer, block, h), stack.part(flow, width, block)
+        gram += sum_of_outer_products(r, r)
+        d = rows_times(r, curve, shift)
+        given = pull[block].numpy(), slot[block].numpy(), weight.numpy(), out.numpy()
+        loops.through_last(d.numpy(), r.numpy(), (r if h is None else h).numpy(), mean, *given, outer, sums)
+        if layer == 0:
+            stack.first.through_relu(out, r, block, d, below)
+    total = torch.from_numpy(sums[:, 2].sum(axis=0))
+    d_weight = torch.from_numpy(outer.sum(axis=0)) + offset[:, None] * total - slope[:, None] * (wide @ gram)
+    return d_weight, sums[:, :2] if layer else below
 
 
-def _below_hidden(stack: _Stack, layer: int, dense: tuple[Tensor, Tensor], given: Tensor, flow: Tensor, sums: np.ndarray) -> Tensor:
-    """The same through a hidden layer. `flow` may be where `given` is: a block is read before narrower rows take its place."""
+def _below_hidden(stack: _Stack, layer: int, dense: tuple[Tensor, Tensor], flow: Tensor, *, keep: bool) -> tuple[Tensor, np.ndarray]:
+    """The same through a hidden layer. A block takes in `flow` the place of what has been read: if rows get wider, from the end on."""
     norm, weight = stack.norms[layer], stack.weights[layer]
+    turned = weight.t().contiguous()
     numbers = [each.to(stack.dtype).numpy() for each in (norm.mean, norm.scale, *dense)]
     below, mean = stack.widths[layer - 1], stack.norms[layer - 1].mean.to(stack.dtype).numpy()
+    sums = np.zeros((loops.CHUNKS, 2, below)) if layer > 1 else stack.first.no_sums()
     d_weight = torch.zeros(weight.shape, dtype=torch.float64)
-    for block in stack.blocks():
-        d = torch.from_numpy(_part(stack, given, stack.widths[layer], block))
+    for block in stack.blocks(backwards=below > stack.widths[layer]):
+        d = stack.part(flow, stack.widths[layer], block)
         loops.through_norm(d.numpy(), stack.before(layer, block).numpy(), *numbers)
-        h = stack.before(layer - 1, block)
+        h = stack.before(layer - 1, block) if layer > 1 else None
         r = stack.after(layer - 1, block, h)
-        d_weight += torch.mm(d.t(), r)
-        dr = torch.mm(d, weight, out=stack.scratch("gradient", below, block))
-        loops.through_relu(dr.numpy(), r.numpy(), h.numpy(), mean, _part(stack, flow, below, block), sums)
-    return d_weight
-
-
-def _part(stack: _Stack, flow: Tensor, width: int, block: slice) -> np.ndarray:
-    rows = stack.rows(block)
-    return flow[rows.start * width : rows.stop * width].view(-1, width).numpy()
-
-
-def _scattered(stack: _Stack, flow: Tensor, dense: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The first layer's gradient, summed over the edges that end at each point and that begin at each centre."""
-    width, norm = stack.widths[0], stack.norms[0]
-    numbers = tuple(each.to(stack.dtype).numpy() for each in (norm.mean, norm.scale, *dense))
-    at_points, at_centers = (
-        torch.empty(stack.batch, len(each) // stack.batch, width, dtype=stack.dtype) for each in (stack.points, stack.centers)
-    )
-    d = flow[: stack.num_edges * width].view(-1, width).numpy()
-    given = stack.points, stack.centers, stack.projected, stack.first_weight, stack.neighbors
-    loops.scatter(d, *given, numbers, at_points.flatten(0, 1).numpy(), at_centers.flatten(0, 1).numpy(), stack.batch)
-    return at_points, at_centers
+        d_weight += sum_of_outer_products(d, r)
+        dr = rows_times(d, turned)
+        out = stack.part(flow, below, block) if keep else stack.scratch("gradient", below, block)
+        if h is not None:
+            loops.through_relu(dr.numpy(), r.numpy(), h.numpy(), mean, out.numpy(), sums)
+        else:
+            stack.first.through_relu(dr, r, block, out, sums)
+    return d_weight, sums

@@ -170,12 +170,13 @@ def _edges_backward(
     slot: Tensor,
     eps: float,
     training: bool,
+    coordinates: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor]:
     saved = pooled, moments, [*hidden], largest, slot
     if points.device.type == "cpu" and len(weights) > 1 and fast():
         from triform.kernels import set_abstraction_blocks_torch as blocks
 
-        return blocks.backward(gradient, points, centers, projected, neighbors, weights, gamma, beta, saved, eps, training)
+        return blocks.backward(gradient, points, centers, projected, neighbors, weights, gamma, beta, saved, eps, training, coordinates)
     return plain.backward(gradient, points, centers, projected, neighbors, weights, gamma, beta, saved, eps, training)
 
 
@@ -210,7 +211,8 @@ def _differentiate(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Any, ...
     points, centers, projected, neighbors, gamma, beta, pooled, moments, largest, slot, *rest = ctx.saved_tensors
     weights, hidden = rest[: ctx.num_layers], rest[ctx.num_layers :]
     given = points, centers, projected, neighbors, weights, gamma, beta
-    found = _edges_backward(gradient.contiguous(), *given, pooled, moments, hidden, largest, slot, ctx.eps, ctx.training)
+    saved, coordinates = (pooled, moments, hidden, largest, slot), any(ctx.needs_input_grad[:2])
+    found = _edges_backward(gradient.contiguous(), *given, *saved, ctx.eps, ctx.training, coordinates)
     d_points, d_centers, d_weights, d_gamma, d_beta, d_projected = found
     return d_points, d_centers, None if projected is None else d_projected, None, d_weights, d_gamma, d_beta, None, None
 

@@ -3,27 +3,16 @@
     python benchmarks/dt_gcnn.py [--quick] [--json] [--heap default|kept|both]
 
 A training step (forward, cross-entropy, backward, AdamW) of the network as `MeshIdentity()` has it, on 32 meshes of 1723 vertices
-(--quick: 2); the graphs of its spatial layers come with the batch. The usual formulation is that of `edge_conv.py` beside this file. Each
-way runs in processes of its own, in turns; medians of their times; memory is the peak of a process without the inputs and what PyTorch
-takes to start. Agreement is that of the logits and of the first layer's gradient in float64.
+(--quick: 2); the graphs of its spatial layers come with the batch. The usual formulation is that of `edge_conv.py` beside this file.
+Agreement is that of the logits and of the first layer's gradient in float64.
 """
-
-import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
-from typing import Any
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_conv import HEAPS, NUM_THREADS, NUM_VERTICES, meshes, peak_kb, usual_edges, usual_search
+from edge_conv import NUM_VERTICES, meshes, usual_edges, usual_search
+from interleaved import Case, Run, main
 from triform.kernels.k_nearest_torch import k_nearest
 from triform.tasks.mesh_identity import model_torch
 from triform.tasks.mesh_identity.config import MeshIdentity
@@ -67,36 +56,20 @@ def gradients(net: model_torch.IdentityNet, batch: dict[str, Tensor]) -> Tensor:
     return logits.detach()
 
 
-def child(way: str, batch: int, repeats: int) -> dict[str, Any]:
-    """One process: a step to warm up, then `repeats` more."""
-    torch.set_num_threads(NUM_THREADS)
-    net, inputs, times = network(way, torch.float32), batch_of(batch, NUM_VERTICES, torch.float32), []
+def setup(way: str, quick: bool) -> Run:
+    net, inputs = network(way, torch.float32), batch_of(2 if quick else 32, NUM_VERTICES, torch.float32)
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
-    at_start = peak_kb()
-    for _ in range(1 + repeats):
-        begin = time.perf_counter()
+    gradients(net, batch_of(2, 600, torch.float32))  # what is compiled is not measured
+
+    def run() -> None:
         optimizer.zero_grad()
         gradients(net, inputs)
         optimizer.step()
-        times.append(time.perf_counter() - begin)
-    return {"times": times[1:], "mb": (peak_kb() - at_start) / 1024}
+
+    return run
 
 
-def run_child(way: str, heap: str, batch: int, repeats: int) -> dict[str, Any]:
-    words = [sys.executable, __file__, "--child", way, "--batch", str(batch), "--repeats", str(repeats)]
-    done = subprocess.run(words, env=os.environ | HEAPS[heap], check=True, capture_output=True, text=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-def measured_row(heap: str, *, batch: int, repeats: int, agree: bool) -> dict[str, Any]:
-    runs = {way: run_child(way, heap, batch, repeats) for way in ("ours", "usual")}
-    ours, usual = (statistics.median(runs[way]["times"]) for way in ("ours", "usual"))
-    row = {"name": f"DT-GCNN, training step, {batch} meshes, {heap} heap", "ours": ours, "reference": usual, "ratio": usual / ours}
-    return row | {"ours_mb": runs["ours"]["mb"], "reference_mb": runs["usual"]["mb"], "agree": agree}
-
-
-def agreement() -> bool:
+def agree() -> bool:
     """Of the two ways in float64, on small meshes."""
     found = []
     for way in ("ours", "usual"):
@@ -106,30 +79,15 @@ def agreement() -> bool:
     return all(bool(torch.allclose(ours, usual, rtol=1e-7, atol=1e-9)) for ours, usual in zip(*found, strict=True))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2 meshes")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    parser.add_argument("--heap", choices=[*HEAPS, "both"], default="both", help="the allocator's heap")
-    parser.add_argument("--child", choices=["ours", "usual"], help=argparse.SUPPRESS)
-    for name in ("--batch", "--repeats"):
-        parser.add_argument(name, type=int, default=1, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        print(json.dumps(child(asked.child, asked.batch, asked.repeats)))
-        return
-    size = {"batch": 2, "repeats": 1} if asked.quick else {"batch": 32, "repeats": 3}
-    agree = agreement()
-    rows = [measured_row(heap, **size, agree=agree) for heap in HEAPS if asked.heap in (heap, "both")]
-    if asked.json:
-        print(json.dumps(rows, indent=1))
-        return
-    print(f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}; {NUM_THREADS} threads; load {os.getloadavg()[0]:.1f}; seconds: ours, usual")
-    for one in rows:
-        memory = f"{one['ours_mb']:6.0f} {one['reference_mb']:6.0f} MB"
-        verdict = "same" if one["agree"] else "DIFFERENT"
-        print(f"{one['name']:<52} {one['ours']:7.3f} {one['reference']:7.3f} {one['ratio']:5.1f}x {memory} {verdict}")
-
+CASES = [
+    Case(
+        name="DT-GCNN, training step",
+        ours=lambda quick: setup("ours", quick),
+        reference=lambda quick: setup("usual", quick),
+        agree=lambda _quick: agree(),
+        turns=(3, 3),
+    )
+]
 
 if __name__ == "__main__":
-    main()
+    main(CASES, __doc__)

@@ -21,7 +21,7 @@ from triform.run.provenance import processor
 from triform.training.process import keep_kernels
 
 FOLDER = Path(__file__).parent
-OPERATORS = ("farthest_point_sample", "ball_query", "chamfer", "set_abstraction", "batch_statistics", "k_nearest", "edge_conv")
+OPERATORS = ("products", "farthest_point_sample", "ball_query", "chamfer", "set_abstraction", "batch_statistics", "k_nearest", "edge_conv")
 TASKS = ("point_autoencoder", "dt_gcnn", "pose", "prepare")
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 

@@ -2,9 +2,9 @@
 
 A benchmark file describes its cases and ends with `main(CASES, __doc__)`. The options are then the same everywhere:
 
-    --quick         small sizes, under 40 s: shows that it works; bounds hold for the full size
+    --quick         small sizes, on the kept heap unless another is named, under 40 s: shows that it works; bounds hold for the full size
     --json          a list of {name, ours, reference, ratio, ours_mb, reference_mb, agree}
-    --heap WHICH    kept (as `triform train` keeps it), default (glibc's as it comes), or both
+    --heap WHICH    kept (as `triform train` keeps it), default (glibc's as it comes), or both (the full size's default)
     --only TEXT     cases whose name holds the text
 
 Times are medians in seconds; the ratio is the median of the turns' ratios, reference / ours. Memory is the peak of the process over what it
@@ -58,7 +58,7 @@ def main(cases: Sequence[Case], text: str | None) -> None:
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--heap", choices=[*HEAPS, "both"], default="both")
+    parser.add_argument("--heap", choices=[*HEAPS, "both"])
     parser.add_argument("--only", default="")
     parser.add_argument("--child", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -66,7 +66,8 @@ def main(cases: Sequence[Case], text: str | None) -> None:
         number, way = asked.child
         serve(cases[int(number)], way, quick=asked.quick)
         return
-    heaps = [heap for heap in HEAPS if asked.heap in (heap, "both")]
+    wanted = asked.heap or ("kept" if asked.quick else "both")
+    heaps = [heap for heap in HEAPS if wanted in (heap, "both")]
     rows = []
     for number, case in enumerate(cases):
         if asked.only in case.name:
@@ -86,9 +87,8 @@ def measured(number: int, case: Case, heaps: Sequence[str], *, quick: bool) -> l
     agree = case.agree(quick)
     rows = []
     for heap in heaps:
-        ours = Way(number, case, "ours", heap="kept", quick=quick)
-        rivals = {name: Way(number, case, name, heap=heap, quick=quick) for name in ("reference", *case.others)}
-        ways = {"ours": ours, **{name: way for name, way in rivals.items() if way.there}}
+        started = {name: Way(number, case, name, heap=heap, quick=quick) for name in ("ours", "reference", *case.others)}
+        ways = {name: way for name, way in started.items() if way.prepared()}
         _, *turns = [{name: way.turn() for name, way in ways.items()} for _ in range(1 + case.turns[quick])]  # the first warms up
         for way in ways.values():
             way.close()
@@ -139,11 +139,15 @@ class Way:
     def __init__(self, number: int, case: Case, name: str, *, heap: str, quick: bool) -> None:
         words = [sys.executable, sys.argv[0], "--child", str(number), name, *(["--quick"] if quick else [])]
         threads = {name: str(case.threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
-        environment = os.environ | {"OMP_WAIT_POLICY": "passive"} | threads | HEAPS[heap]
+        environment = os.environ | {"OMP_WAIT_POLICY": "passive"} | threads | HEAPS["kept" if name == "ours" else heap]
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.before_mb = 0.0
+
+    def prepared(self) -> bool:
+        """Whether there is this way, once it is ready for its turns."""
         first = self._read()
-        self.there = first is not None
         self.before_mb = 0.0 if first is None else first[1]
+        return first is not None
 
     def turn(self) -> tuple[float, float]:
         """Seconds, and the peak (MB) over what was held before the first run."""

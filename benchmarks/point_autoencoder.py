@@ -5,8 +5,10 @@
 The network of `experiments/maize_autoencoder.yaml` on 32 plants (--quick: 2) of 2,048 points: forward, Chamfer distance (L2), backward and
 AdamW, in float32. The usual formulation has the same parameters: a torch loop for farthest point sampling, ball query by sorting masked
 batch x centre x point indices, gathered features of all edges, 1x1 conv2d, BatchNorm2d, ReLU, max (Qi et al., NeurIPS 2017), torch.cdist.
-Agreement: outputs are within 1e-5, all gradients together at most 1.2 times as far from those of the usual formulation in float64 as its
-own in float32 (of the mean square distance to the input's points, on 32 plants).
+Agreement: on 21 draws of two plants and first weights, outputs are within 1e-5 and all gradients together (of the mean square distance to
+the input's points) at most 1.2 times as far from those of the usual formulation in float64 as its own in float32, at the median draw and at
+the lower quartile. Single draws say little: where two neighbours are nearly equal, rounding picks either in any float32, and one such pick
+outweighs all other rounding a hundred times; about half of the draws have one, in either way.
 """
 
 import sys
@@ -30,15 +32,15 @@ EXPERIMENT = Path(__file__).parent.parent / "experiments" / "maize_autoencoder.y
 NUM_POINTS = 2048
 
 
-def plants(batch: int) -> Tensor:
-    clouds = torch.from_numpy(np.stack([maize_plant(seed)[0] for seed in range(batch)])).float()
+def plants(batch: int, first: int = 0) -> Tensor:
+    clouds = torch.from_numpy(np.stack([maize_plant(first + number)[0] for number in range(batch)])).float()
     clouds = clouds - clouds.mean(1, keepdim=True)
     clouds = clouds / clouds.norm(dim=2).amax(1)[:, None, None]
     return gather_points(clouds, farthest_point_sample(clouds, NUM_POINTS))
 
 
-def network() -> AutoencoderNet:
-    torch.manual_seed(0)
+def network(seed: int = 0) -> AutoencoderNet:
+    torch.manual_seed(seed)
     config = load(EXPERIMENT).experiment.task
     assert isinstance(config, PointAutoencoder)
     return AutoencoderNet(config, NUM_POINTS)
@@ -126,30 +128,35 @@ def training_step(usual: bool, quick: bool) -> Run:
     return run
 
 
-def results(dtype: torch.dtype, *, usual: bool, batch: int) -> tuple[Tensor, Tensor]:
+def results(dtype: torch.dtype, *, usual: bool, draw: int) -> tuple[Tensor, Tensor]:
     """Reconstruction, and all gradients of its mean square distance to the input's points, in one row.
 
     Another loss than Chamfer, because the nearest point may be another one in another precision; Chamfer's gradients have a benchmark of
     their own.
     """
-    net, points = network().to(dtype).train(), plants(batch).to(dtype)
+    net, points = network(draw).to(dtype).train(), plants(2, first=2 * draw).to(dtype)
     drawn = usual_forward(net, points) if usual else net(points)[0]
     gradients = torch.autograd.grad((drawn - points).square().sum(2).mean(), list(net.parameters()))
     return drawn.detach().double(), torch.cat([each.flatten() for each in gradients]).double()
 
 
 def agree(quick: bool) -> bool:
-    """Where two neighbours are nearly equal, rounding picks either in any float32, and one such pick outweighs all else in the gradients of
-    few plants: so these are compared on many, and not with --quick."""
-    batch = 2 if quick else 32
-    ours, usual = results(torch.float32, usual=False, batch=batch), results(torch.float32, usual=True, batch=batch)
-    near = float((ours[0] - usual[0]).abs().max()) <= 1e-5
+    near, distances = [], []
+    for draw in range(1 if quick else 21):
+        exact, ours, usual = (
+            results(dtype, usual=usual, draw=draw)
+            for dtype, usual in ((torch.float64, True), (torch.float32, False), (torch.float32, True))
+        )
+        near.append(float((ours[0] - exact[0]).abs().max()) <= 1e-5)
+        distances.append([float((found[1] - exact[1]).norm() / exact[1].norm()) for found in (ours, usual)])
     if quick:
-        return near
-    exact = results(torch.float64, usual=True, batch=batch)[1]
-    distances = [float((gradients - exact).norm() / exact.norm()) for _, gradients in (ours, usual)]
-    print(f"gradients are {distances[0]:.1e} from float64's, the usual form's {distances[1]:.1e}", file=sys.stderr)
-    return near and distances[0] <= 1.2 * distances[1]
+        return all(near)
+    kept = True
+    for name, share in (("the lower quartile", 0.25), ("the median draw", 0.5)):
+        here, there = np.quantile(distances, share, axis=0)
+        print(f"gradients of {name}: {here:.1e} from float64's, the usual form's {there:.1e}", file=sys.stderr)
+        kept &= bool(here <= 1.2 * there)
+    return kept and all(near)
 
 
 CASES = [

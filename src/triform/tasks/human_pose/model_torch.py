@@ -16,6 +16,7 @@ from torch.profiler import record_function
 from triform.errors import ExperimentError
 from triform.geometry.skeletons import H36M_17
 from triform.kernels.gather_torch import gather_points
+from triform.kernels.linear_torch import Linear
 from triform.tasks.human_pose.config import Alternating, DualStream, FrameTokens, MaskedAutoencoder
 
 EncoderConfig = DualStream | Alternating | FrameTokens
@@ -54,7 +55,7 @@ class Attention(nn.Module):
         if width % heads:
             raise ExperimentError(f"got {heads} heads for {width} channels", expected="a divisor of the width", do="change heads or width")
         self.heads, self.over = heads, over
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.query, self.key, self.value, self.out = (Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tokens) -> Tokens:
         query, key, value = (self.split(layer(x)) for layer in (self.query, self.key, self.value))
@@ -90,7 +91,7 @@ class Block(nn.Module):
         hidden = round(width * config.mlp_ratio)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, config.heads, over)
-        self.expand, self.contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.expand, self.contract = Linear(width, hidden), Linear(hidden, width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tokens) -> Tokens:
@@ -116,7 +117,7 @@ class Streams(nn.Module):
     def __init__(self, config: EncoderConfig, width: int) -> None:
         super().__init__()
         self.joints_first, self.frames_first = blocks(config, width, "joints", "frames"), blocks(config, width, "frames", "joints")
-        self.fusion = nn.Linear(2 * width, 2)
+        self.fusion = Linear(2 * width, 2)
 
     def forward(self, x: Tokens) -> Tokens:
         one, other = self.joints_first(x), self.frames_first(x)
@@ -149,7 +150,7 @@ class Encoder(nn.Module):
         """Args: facts: "num_frames" of a clip and "num_joints"."""
         super().__init__()
         self.num_tokens = num_tokens = 1 if isinstance(config, FrameTokens) else facts["num_joints"]
-        self.embed = nn.Linear(facts["num_joints"] // num_tokens * NUM_FEATURES, config.width)
+        self.embed = Linear(facts["num_joints"] // num_tokens * NUM_FEATURES, config.width)
         self.positions = Positions(facts["num_frames"], num_tokens, config.width)
         self.layers = nn.Sequential(*(_layer(config) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.width)
@@ -213,7 +214,7 @@ class LiftNet(nn.Module):
     def __init__(self, config: EncoderConfig, facts: Mapping[str, int]) -> None:
         super().__init__()
         self.encoder = Encoder(config, facts)
-        self.head = nn.Linear(config.width, facts["num_joints"] // self.encoder.num_tokens * 3)
+        self.head = Linear(config.width, facts["num_joints"] // self.encoder.num_tokens * 3)
         _initialise(self)
 
     def forward(self, joints_2d: Float[Tensor, "batch frame joint 3"]) -> Float[Tensor, "batch frame joint 3"]:
@@ -232,7 +233,7 @@ class Decoder(nn.Module):
         width = objective.decoder_width or config.width // 2
         self.joint_token = nn.Parameter(torch.zeros(facts["num_joints"], 3))
         self.frame_token = nn.Parameter(torch.zeros(width))
-        self.embed = nn.Linear(config.width, width)
+        self.embed = Linear(config.width, width)
         self.positions = Positions(facts["num_frames"], num_tokens, width)
         self.layers = nn.Sequential(*(blocks(config, width, "frames") for _ in range(objective.decoder_depth)))
         self.norm = nn.LayerNorm(width)
@@ -260,7 +261,7 @@ class MaskedAutoencoderNet(nn.Module):
         self.encoder = Encoder(config, facts)
         num_tokens = self.encoder.num_tokens
         self.decoder = Decoder(config, objective, facts, num_tokens=num_tokens)
-        self.head = nn.Linear(len(self.decoder.frame_token), facts["num_joints"] // num_tokens * 2)
+        self.head = Linear(len(self.decoder.frame_token), facts["num_joints"] // num_tokens * 2)
         _initialise(self)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch frame joint 2"]:

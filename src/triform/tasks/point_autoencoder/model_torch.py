@@ -11,6 +11,7 @@ from torch.profiler import record_function
 from triform.kernels.ball_query_torch import ball_query
 from triform.kernels.farthest_point_sample_torch import farthest_point_sample
 from triform.kernels.gather_torch import gather_points
+from triform.kernels.linear_torch import Linear
 from triform.kernels.set_abstraction_torch import LayerMoments, set_abstraction
 from triform.tasks.point_autoencoder.config import (
     AbstractionLevel,
@@ -153,7 +154,7 @@ class MlpDrawing(nn.Module):
     def __init__(self, config: MlpDecoder, latent_dim: int, num_points: int, *, dropout: float) -> None:
         super().__init__()
         self.hidden = _perceptron((latent_dim, *config.widths), dropout)
-        self.out = nn.Linear((latent_dim, *config.widths)[-1], 3 * num_points)
+        self.out = Linear((latent_dim, *config.widths)[-1], 3 * num_points)
 
     def forward(self, latent: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch point 3"]:
         drawn: Tensor = self.out(self.hidden(latent)).unflatten(1, (-1, 3))
@@ -166,9 +167,9 @@ class Fold(nn.Module):
     def __init__(self, latent_dim: int, place_dim: int, widths: Sequence[int], *, dropout: float) -> None:
         super().__init__()
         self.code = nn.Linear(latent_dim, widths[0])
-        self.place = nn.Linear(place_dim, widths[0], bias=False)
+        self.place = Linear(place_dim, widths[0], bias=False)
         self.hidden = _perceptron(widths, dropout)
-        self.out = nn.Linear(widths[-1], 3)
+        self.out = Linear(widths[-1], 3)
 
     def forward(self, latent: Float[Tensor, "batch latent"], places: Float[Tensor, "#batch point place"]) -> Float[Tensor, "batch point 3"]:
         folded: Tensor = self.out(self.hidden((self.code(latent)[:, None] + self.place(places)).relu()))
@@ -196,7 +197,7 @@ class FoldingDrawing(nn.Module):
 
 
 def _perceptron(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    layers = (nn.Sequential(nn.Linear(before, width), nn.ReLU(), nn.Dropout(dropout)) for before, width in pairwise(widths))
+    layers = (nn.Sequential(Linear(before, width), nn.ReLU(), nn.Dropout(dropout)) for before, width in pairwise(widths))
     return nn.Sequential(*layers)
 
 

@@ -22,7 +22,7 @@ from triform.training.process import keep_kernels
 
 FOLDER = Path(__file__).parent
 OPERATORS = ("products", "farthest_point_sample", "ball_query", "chamfer", "set_abstraction", "batch_statistics", "k_nearest", "edge_conv")
-TASKS = ("point_autoencoder", "dt_gcnn", "pose", "prepare")
+TASKS = ("point_autoencoder", "dt_gcnn", "pose", "pose_loading", "prepare")
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 
 

@@ -129,25 +129,25 @@ def _scan(values: Any, row: Any, total: Any, largest: Any, best: Any) -> None:
         total[c], largest[c], best[c] = start[c], start[c], 0
     fours = (len(row) - 1) // 4 * 4 + 1
     for j in range(1, fours, 4):
-        p, q, r, s = values[row[j]], values[row[j + 1]], values[row[j + 2]], values[row[j + 3]]
+        p, q, r, s = row[j], row[j + 1], row[j + 2], row[j + 3]
         for c in range(len(total)):
             top, where = largest[c], best[c]
-            where = np.int32(j) if p[c] > top else where
-            top = p[c] if p[c] > top else top
-            where = np.int32(j + 1) if q[c] > top else where
-            top = q[c] if q[c] > top else top
-            where = np.int32(j + 2) if r[c] > top else where
-            top = r[c] if r[c] > top else top
-            where = np.int32(j + 3) if s[c] > top else where
-            top = s[c] if s[c] > top else top
+            where = np.int32(j) if values[p, c] > top else where
+            top = values[p, c] if values[p, c] > top else top
+            where = np.int32(j + 1) if values[q, c] > top else where
+            top = values[q, c] if values[q, c] > top else top
+            where = np.int32(j + 2) if values[r, c] > top else where
+            top = values[r, c] if values[r, c] > top else top
+            where = np.int32(j + 3) if values[s, c] > top else where
+            top = values[s, c] if values[s, c] > top else top
             largest[c], best[c] = top, where
-            total[c] += (p[c] + q[c]) + (r[c] + s[c])
+            total[c] += (values[p, c] + values[q, c]) + (values[r, c] + values[s, c])
     for j in range(fours, len(row)):
-        p = values[row[j]]
+        p = row[j]
         for c in range(len(total)):
-            best[c] = np.int32(j) if p[c] > largest[c] else best[c]
-            largest[c] = p[c] if p[c] > largest[c] else largest[c]
-            total[c] += p[c]
+            best[c] = np.int32(j) if values[p, c] > largest[c] else best[c]
+            largest[c] = values[p, c] if values[p, c] > largest[c] else largest[c]
+            total[c] += values[p, c]
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -246,13 +246,13 @@ def _add_up(values: Any, row: Any, total: Any) -> None:
     total[:] = 0
     fours = len(row) // 4 * 4
     for j in range(0, fours, 4):
-        p, q, r, s = values[row[j]], values[row[j + 1]], values[row[j + 2]], values[row[j + 3]]
+        p, q, r, s = row[j], row[j + 1], row[j + 2], row[j + 3]
         for c in range(len(total)):
-            total[c] += (p[c] + q[c]) + (r[c] + s[c])
+            total[c] += (values[p, c] + values[q, c]) + (values[r, c] + values[s, c])
     for j in range(fours, len(row)):
-        p = values[row[j]]
+        p = row[j]
         for c in range(len(total)):
-            total[c] += p[c]
+            total[c] += values[p, c]
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -261,9 +261,8 @@ def _take_from(gradients: Any, row: Any, here: Any, slope: Any, pull: Any) -> No
     for c in range(len(pull)):
         pull[c] = slope[c] * here[c]
     for j in row:
-        gradient = gradients[j]
         for c in range(len(pull)):
-            gradient[c] -= pull[c]
+            gradients[j, c] -= pull[c]
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

@@ -47,7 +47,9 @@ test-all: server kernels
 	$(BIN)/pytest -m alone
 	$(BIN)/pytest -n 2 -m "not alone"
 
+# The libraries that a user would pick come with it, to be measured beside.
 bench: $(READY)
+	@uv=$$(command -v uv || echo $(BIN)/uv); $$uv pip install --quiet --python $(BIN)/python --group bench
 	$(BIN)/python benchmarks/everything.py
 
 format: $(READY)

@@ -37,7 +37,7 @@ def ball_query_cuda(
     axes, center_axes = (t.detach().transpose(1, 2).contiguous() for t in (points, centers))
     limit = torch.full((1,), radius, dtype=points.dtype, device=points.device).square_()  # a number would be passed in float32
     with torch.cuda.device(points.get_device()):
-        _first_within[(triton.cdiv(num_centers, _CENTERS), batch)](
+        _first_within[(batch, triton.cdiv(num_centers, _CENTERS))](
             axes, center_axes, limit, indices, points.shape[1], num_centers, num_neighbors,
             SLOTS=triton.next_power_of_2(num_neighbors), CENTERS=_CENTERS, POINTS=_POINTS, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
@@ -57,10 +57,10 @@ def _first_within(
     CENTERS: tl.constexpr,
     POINTS: tl.constexpr,
 ) -> None:
-    cloud = tl.program_id(1).to(tl.int64)
+    cloud = tl.program_id(0).to(tl.int64)
     axes += cloud * 3 * num_points
     center_axes += cloud * 3 * num_centers
-    center = tl.program_id(0) * CENTERS + tl.arange(0, CENTERS)
+    center = tl.program_id(1) * CENTERS + tl.arange(0, CENTERS)
     real = center < num_centers
     cx = tl.load(center_axes + center, mask=real, other=0.0)
     cy = tl.load(center_axes + num_centers + center, mask=real, other=0.0)

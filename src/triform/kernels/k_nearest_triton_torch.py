@@ -40,7 +40,7 @@ def k_nearest_cuda(x: Float[Tensor, "batch vertex channel"], k: int) -> Int64[Te
     x = x.detach().to(torch.float32)
     x = (x - x.mean(dim=1, keepdim=True)).contiguous()
     with torch.cuda.device(x.get_device()):
-        _select[(triton.cdiv(num_vertices, _ROWS), batch)](
+        _select[(batch, triton.cdiv(num_vertices, _ROWS))](
             x, indices, num_vertices, channels, k,
             SLOTS=triton.next_power_of_2(k), ROWS=_ROWS, COLUMNS=_COLUMNS, CHANNELS=_CHANNELS, num_warps=4,
         )  # fmt: skip
@@ -59,9 +59,9 @@ def _select(
     COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    cloud = tl.program_id(1).to(tl.int64)
+    cloud = tl.program_id(0).to(tl.int64)
     x += cloud * num_vertices * channels
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     slot = tl.arange(0, SLOTS).to(tl.int64)[None, :]
     most = tl.full((), 0x7FFFFFFFFFFFFFFF, tl.int64)
     held = tl.broadcast_to(tl.where(slot < k, most - slot, -most), (ROWS, SLOTS))

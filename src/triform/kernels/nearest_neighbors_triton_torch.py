@@ -33,7 +33,7 @@ def nearest_neighbors_cuda(
     indices = torch.empty(batch, num_queries, dtype=torch.int64, device=points.device)
     if squared.numel():
         with torch.cuda.device(points.get_device()):
-            _search[(triton.cdiv(num_queries, _ROWS), batch)](
+            _search[(batch, triton.cdiv(num_queries, _ROWS))](
                 query_axes, axes, squared, indices, num_queries, points.shape[1],
                 QUERIES=_ROWS, POINTS=_COLUMNS, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
@@ -54,11 +54,11 @@ def nearest_neighbors_backward_cuda(
     of_queries, of_points = torch.empty_like(query_axes), torch.empty_like(axes)
     with torch.cuda.device(points.get_device()):
         if of_queries.numel():
-            _gradient_of_queries[(triton.cdiv(num_queries, _THREADS), batch)](
+            _gradient_of_queries[(batch, triton.cdiv(num_queries, _THREADS))](
                 gradient, query_axes, axes, indices, of_queries, num_queries, num_points, QUERIES=_THREADS, enable_fp_fusion=False
             )
         if of_points.numel():
-            _gradient_of_points[(triton.cdiv(num_points, _ROWS), batch)](
+            _gradient_of_points[(batch, triton.cdiv(num_points, _ROWS))](
                 gradient, query_axes, axes, indices, of_points, num_queries, num_points,
                 POINTS=_ROWS, QUERIES=_COLUMNS, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
@@ -77,10 +77,10 @@ def _search(
     POINTS: tl.constexpr,
 ) -> None:
     """Each column of a tile keeps the nearest point it has seen, the first of equals; the columns are compared once, at the end."""
-    cloud = tl.program_id(1).to(tl.int64)
+    cloud = tl.program_id(0).to(tl.int64)
     query_axes += cloud * 3 * num_queries
     axes += cloud * 3 * num_points
-    query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    query = tl.program_id(1) * QUERIES + tl.arange(0, QUERIES)
     real = query < num_queries
     qx = tl.load(query_axes + query, mask=real, other=0.0)[:, None]
     qy = tl.load(query_axes + num_queries + query, mask=real, other=0.0)[:, None]
@@ -114,8 +114,8 @@ def _gradient_of_queries(
     num_points: tl.tensor,
     QUERIES: tl.constexpr,
 ) -> None:
-    cloud = tl.program_id(1).to(tl.int64)
-    query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    cloud = tl.program_id(0).to(tl.int64)
+    query = tl.program_id(1) * QUERIES + tl.arange(0, QUERIES)
     real = query < num_queries
     twice = 2.0 * tl.load(gradient + cloud * num_queries + query, mask=real, other=0.0)
     nearest = tl.load(indices + cloud * num_queries + query, mask=real, other=0)
@@ -138,11 +138,11 @@ def _gradient_of_points(
     QUERIES: tl.constexpr,
 ) -> None:
     """Column c of a tile adds up the queries c, c + QUERIES, ... in this order; then the columns are added in a fixed tree."""
-    cloud = tl.program_id(1).to(tl.int64)
+    cloud = tl.program_id(0).to(tl.int64)
     gradient += cloud * num_queries
     indices += cloud * num_queries
     query_axes += cloud * 3 * num_queries
-    point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
+    point = tl.program_id(1) * POINTS + tl.arange(0, POINTS)
     of_point = cloud * 3 * num_points + point
     real = point < num_points
     px = tl.load(axes + of_point, mask=real, other=0.0)[:, None]

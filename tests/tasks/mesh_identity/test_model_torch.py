@@ -185,6 +185,11 @@ def test_an_edge_conv_refuses_features_that_are_not_finite() -> None:
         EdgeConv((7, 6))(torch.full((1, 4, 3), np.nan), torch.zeros(1, 4, 2, dtype=torch.int64))
 
 
+def test_a_neighbour_that_is_no_vertex_is_no_divergence() -> None:
+    with pytest.raises(ValueError, match="neighbors must be 0 to 3"):
+        EdgeConv((7, 6))(torch.zeros(1, 4, 3), torch.full((1, 4, 2), 4))
+
+
 def test_features_that_are_not_finite_mean_divergence() -> None:
     net = IdentityNet(SMALL, 3)
     with torch.no_grad():

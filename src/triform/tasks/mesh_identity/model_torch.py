@@ -14,6 +14,7 @@ from triform.errors import Diverged, ExperimentError
 from triform.kernels.edge_conv_torch import edge_conv
 from triform.kernels.gather_torch import gather_points
 from triform.kernels.k_nearest_torch import k_nearest
+from triform.kernels.linear_torch import Linear
 from triform.tasks.mesh_identity.config import ArcFaceHead, EdgeLayer, MeshIdentity
 from triform.tasks.mesh_identity.initial import initial_weights, linear_shapes, norm_channels
 from triform.tasks.mesh_identity.levels import LayerLevel, levels
@@ -82,6 +83,8 @@ class EdgeConv(nn.Module):
                 x, neighbors, self.linear.weight, norm.weight, norm.bias, *known, eps=norm.eps, negative_slope=NEGATIVE_SLOPE
             )
         except ValueError as problem:
+            if x.isfinite().all():  # then it is a mistake of ours, and lowering the learning rate won't mend it
+                raise
             raise Diverged(f"EdgeConv can't go on: {problem}", expected="finite features", do="lower the learning rate") from problem
         if self.training:
             norm.follow(mean, var, neighbors.numel())
@@ -181,4 +184,4 @@ def _neighbors(batch: dict[str, Tensor], x: Tensor, layer: EdgeLayer, place: Lay
 
 def _linear(shape: tuple[int, int]) -> nn.Linear:
     """A linear layer (out, in) without bias."""
-    return nn.Linear(shape[1], shape[0], bias=False)
+    return Linear(shape[1], shape[0], bias=False)

@@ -1,4 +1,4 @@
-"""How fast raw plants become prepared clouds, beside the usual NumPy way and, where it can be imported, fpsample.
+"""How fast raw plants become prepared clouds, beside the usual NumPy way.
 
     python benchmarks/prepare.py [--quick] [--json]
 
@@ -27,7 +27,6 @@ import numpy as np
 from triform.data.sampled_cloud import sample_cloud
 from triform.datasets.synthetic.maize import write_maize_folder
 from triform.geometry.ply import read_ply
-from triform.kernels.farthest_point_sample import farthest_point_sample_one
 
 NUM_POINTS, NUM_SOURCE_POINTS, NUM_CORES = 2048, 10_000, 2
 
@@ -73,34 +72,6 @@ def row(
         "name": name, "ours": ours, "reference": reference, "ratio": reference / ours,
         "ours_mb": ours_mb, "reference_mb": reference_mb, "agree": agree,
     }  # fmt: skip
-
-
-def sampling_rows(files: list[Path], *, num_naive: int) -> list[dict[str, Any]]:
-    """Seconds a cloud, on one core."""
-    clouds = [(points - points.mean(axis=0)).astype(np.float32) for points in (read_ply(path).points() for path in files)]
-    ours = [farthest_point_sample_one(points, NUM_POINTS, start=0) for points in clouds]
-    time_of_ours = seconds(lambda: [farthest_point_sample_one(points, NUM_POINTS, start=0) for points in clouds]) / len(clouds)
-    begin = time.perf_counter()
-    naive = [naive_sample(points, NUM_POINTS, 0) for points in clouds[:num_naive]]
-    time_of_naive = (time.perf_counter() - begin) / num_naive
-    agree = all(np.array_equal(a, b) for a, b in zip(ours, naive, strict=False))
-    rows = [row(f"farthest_point_sample {NUM_SOURCE_POINTS} -> {NUM_POINTS}, 1 core, NumPy loop", time_of_ours, time_of_naive, agree=agree)]
-    return rows + fpsample_rows(clouds, time_of_ours)
-
-
-def fpsample_rows(clouds: list[np.ndarray], time_of_ours: float) -> list[dict[str, Any]]:
-    """Its fastest exact variant; that starts where it likes, so ours is started there to compare the indices."""
-    try:
-        import fpsample
-    except ImportError:
-        return []
-    theirs = [fpsample.bucket_fps_kdline_sampling(points, NUM_POINTS, h=5) for points in clouds]
-    same = all(
-        np.array_equal(farthest_point_sample_one(points, NUM_POINTS, start=int(indices[0])), indices.astype(np.int64))
-        for points, indices in zip(clouds, theirs, strict=True)
-    )
-    time_of_theirs = seconds(lambda: [fpsample.bucket_fps_kdline_sampling(points, NUM_POINTS, h=5) for points in clouds]) / len(clouds)
-    return [row("farthest_point_sample, 1 core, fpsample kdline h=5", time_of_ours, time_of_theirs, agree=same)]
 
 
 def run_command(raw: Path) -> tuple[float, float]:
@@ -154,7 +125,7 @@ def measure(*, quick: bool) -> list[dict[str, Any]]:
         write_maize_folder(raw, num_plants=num_plants, num_points=NUM_SOURCE_POINTS, seed=0)
         files = sorted(raw.glob("*.ply"))
         sample_cloud(files[0].read_bytes(), num_points=NUM_POINTS, resample=False)
-        return sampling_rows(files[:32], num_naive=num_naive) + end_to_end_rows(raw, files, num_naive=num_naive)
+        return end_to_end_rows(raw, files, num_naive=num_naive)
 
 
 def allocator() -> str:

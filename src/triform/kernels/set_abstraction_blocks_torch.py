@@ -44,6 +44,8 @@ _NUMBERS = 1 << 20
 _OUTER = 1 << 21
 """Numbers of all partial sums of the last layer's weight."""
 
+_KEPT: dict[torch.dtype, Tensor] = {}
+
 
 class _Stack:
     """The layers over all edges, a block of whole groups at a time. `stored` has some whole, by their layer."""
@@ -192,7 +194,7 @@ def backward(
     pull, d_gamma, d_beta = pooled_gradient(gradient, pooled, largest, stack.norms[-1])
     d_gammas, d_betas = [d_gamma], [d_beta]
     d_weights: list[Tensor] = []
-    flow = torch.empty(stack.num_edges * max(stack.widths[:-1]), dtype=points.dtype)
+    flow = _room(stack.num_edges * max(stack.widths[:-1]), points.dtype)
     for layer in reversed(range(1, len(stack.norms))):
         dense = stack.norms[layer].dense(d_gammas[0], d_betas[0], share)
         if layer == len(weights) - 1:
@@ -209,6 +211,14 @@ def backward(
     last = stack.first.gradients(stack.norms[0], d, sums, share, coordinates=coordinates)
     d_gamma, d_beta = torch.cat([last.gamma, *d_gammas]), torch.cat([last.beta, *d_betas])
     return last.points, last.centers, [last.weight, *d_weights], d_gamma.to(gamma.dtype), d_beta.to(beta.dtype), last.projected
+
+
+def _room(size: int, dtype: torch.dtype) -> Tensor:
+    """The largest scratch of all, kept between calls: taken and freed each time, it left holes in the heap that nothing else filled."""
+    if dtype not in _KEPT or len(_KEPT[dtype]) < size:
+        _KEPT.pop(dtype, None)
+        _KEPT[dtype] = torch.empty(size, dtype=dtype)
+    return _KEPT[dtype]
 
 
 def _below_last(stack: _Stack, pull: Tensor, slot: Tensor, dense: tuple[Tensor, Tensor], flow: Tensor) -> tuple[Tensor, np.ndarray]:

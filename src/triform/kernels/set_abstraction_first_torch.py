@@ -96,30 +96,38 @@ class First:
             coordinates: whether to find the gradients of points and centers, else 0.
         """
         wide, (by_offsets, d_beta) = self.weight.double(), torch.split(torch.from_numpy(sums.sum(0)), [3, 1])
-        reached, left, features_left = self._scattered(d, coordinates=coordinates)
+        scattered = self._scattered(d, coordinates=coordinates)
         centered, spread = (by_offsets.t() * wide).sum(1), wide @ self._products
-        for features, offsets, _, at in self._points_at_once(reached if len(self._projected) else d_beta):
+        for features, offsets, _, at in self._points_at_once(scattered[0] if len(self._projected) else d_beta):
             near = features - norm.mean
             centered += (near * at).sum(0)
             spread += near.t() @ offsets
         d_gamma = centered * norm.inverse_std
-        constant, slope = norm.dense(d_gamma, d_beta[0], share)
+        constant, slope = dense = norm.dense(d_gamma, d_beta[0], share)
         d_weight = norm.scale[:, None] * by_offsets.t() - torch.outer(constant, self._offsets.sum(0)) - slope[:, None] * spread
+        d_points, d_centers, d_projected = self._at_places(norm, dense, *scattered)
+        return FirstGradients(d_points, d_centers, d_weight.to(self.dtype), d_gamma, d_beta[0], d_projected)
+
+    def _at_places(
+        self, norm: Norm, dense: tuple[Tensor, Tensor], at_points: Tensor, at_centers: Tensor, features_at_centers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of points, centers and projected features, from what `_scattered` found; 0 where that is empty."""
+        wide, (constant, slope) = self.weight.double(), dense
 
         def normed(d: Tensor, count: Tensor | int, features: Tensor, offsets: Tensor) -> Tensor:
             """The sums of dz over some edges, from those of d, 1, p and o."""
-            return norm.scale * d - count * constant - slope * (offsets @ wide.t() + features - count * norm.mean)
+            return norm.scale * d.double() - count * constant - slope * (offsets @ wide.t() + features - count * norm.mean)
 
         found = self._zeros(self._points, 3), self._zeros(self._centers, 3), self._zeros(self._points, len(wide))
-        if len(reached):
-            whole = (torch.split(each, _POINTS) for each in (reached, self._degrees, self._features(), self._offsets, found[2]))
+        if len(at_points):
+            whole = (torch.split(each, _POINTS) for each in (at_points, self._degrees, self._features(), self._offsets, found[2]))
             for at, degrees, features, offsets, out in zip(*whole, strict=True):
-                out.copy_(normed(at.double(), degrees, degrees * features, offsets))
-        if coordinates:
+                out.copy_(normed(at, degrees, degrees * features, offsets))
+        if len(at_centers):
             found[0].copy_(found[2].double() @ wide)
-            found[1].copy_(-(normed(left.double(), self.k, features_left.double(), self._offsets_at_centers) @ wide))
+            found[1].copy_(-(normed(at_centers, self.k, features_at_centers, self._offsets_at_centers) @ wide))
         d_points, d_centers, d_projected = (each.view(self.batch, -1, each.shape[1]) for each in found)
-        return FirstGradients(d_points, d_centers, d_weight.to(self.dtype), d_gamma, d_beta[0], d_projected)
+        return d_points, d_centers, d_projected
 
     def _features(self) -> Tensor:
         """Those of all points, (batch * point, channel)."""

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triform.kernels import choice
-from triform.kernels import set_abstraction_blocks_torch as blocks
 from triform.kernels import set_abstraction_torch as operator
 from triform.kernels.set_abstraction_torch import set_abstraction
 
@@ -21,7 +20,7 @@ Case = tuple[Tensor, Tensor | None, Tensor, Tensor, list[tuple[Tensor, ...]]]
 @pytest.fixture(params=["reference", "fast"])
 def kernels(request, monkeypatch) -> str:
     monkeypatch.setattr(choice, "_chosen", request.param)
-    monkeypatch.setattr(blocks, "_NUMBERS", 200)  # several blocks, the last one ragged
+    monkeypatch.setattr(operator, "_NUMBERS", 200)  # several blocks, the last one ragged
     return request.param
 
 
@@ -114,7 +113,7 @@ def test_the_operator_keeps_the_rules_of_its_kind(kernels, dtype, evaluation) ->
 
 def test_float32_is_as_near_to_float64_as_the_usual_formulation(kernels, monkeypatch) -> None:
     """On small balls around the surface of a sphere."""
-    monkeypatch.setattr(blocks, "_NUMBERS", 1 << 15)
+    monkeypatch.setattr(operator, "_NUMBERS", 1 << 15)
     points, _, centers, _, layers = case(4, 400, 60, 16, 0, (16, 16, 32))
     points, centers = (F.normalize(each, dim=2).float().double() for each in (points, centers))
     neighbors = torch.cdist(centers, points).topk(16, largest=False).indices
@@ -139,7 +138,7 @@ def test_float32_is_as_near_to_float64_as_the_usual_formulation(kernels, monkeyp
 
 def test_moments_of_half_a_million_rows_are_exact(kernels, monkeypatch) -> None:
     """An identity of a layer: its moments are those of the coordinates."""
-    monkeypatch.setattr(blocks, "_NUMBERS", 1 << 19)
+    monkeypatch.setattr(operator, "_NUMBERS", 1 << 19)
     points = torch.randn(8, 65_536, 3, generator=torch.Generator().manual_seed(0))
     neighbors, centers = torch.arange(65_536).expand(8, 1, 65_536), torch.zeros(8, 1, 3)
     one, zero = torch.ones(3), torch.zeros(3)
@@ -174,7 +173,7 @@ def test_blocks_and_plain_form_agree_whatever_the_block(monkeypatch) -> None:
     given = case(widths=(6, 9, 4, 8))
     outs = []
     for numbers in (1, 60, 1 << 20):
-        monkeypatch.setattr(blocks, "_NUMBERS", numbers)
+        monkeypatch.setattr(operator, "_NUMBERS", numbers)
         out, _ = set_abstraction(*given)
         outs.append([out.detach(), *gradients(out, learned(given))])
     for found in outs[1:]:
@@ -224,6 +223,20 @@ def test_it_compiles_in_one_graph_and_exports(kernels) -> None:
     assert torch.equal(*(torch.autograd.grad(each.sum(), features)[0] for each in (found, wanted)))
     with torch.no_grad():
         assert torch.equal(torch.export.export(Net(), given).module()(*given), wanted)
+
+
+def test_what_was_compiled_with_one_form_runs_with_the_other(monkeypatch) -> None:
+    """As it may be after a run with another setting: compiled graphs are kept on disk."""
+    monkeypatch.setattr(operator, "_NUMBERS", 200)
+    points, features, centers, neighbors, layers = case()
+    layers = [tuple(each.detach() for each in layer) for layer in layers]
+    compiled = torch.compile(lambda x: set_abstraction(points, x, centers, neighbors, layers)[0], fullgraph=True, backend="aot_eager")
+    results = []
+    for form in ("reference", "fast"):
+        monkeypatch.setattr(choice, "_chosen", form)
+        out = compiled(features)
+        results.append([out.detach(), torch.autograd.grad(out.sum(), features)[0]])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-11)
 
 
 def test_autocast_leaves_it_in_the_layers_dtype(kernels) -> None:

@@ -40,15 +40,13 @@ def _activate_rows(h: Any, scale: Any, shift: Any, out: Any, start: int, stop: i
 
 
 @njit(cache=True, parallel=True)  # type: ignore[untyped-decorator, unused-ignore]
-def keep(h: Any, origin: Any, out: Any, sums: Any) -> None:
-    """out = h; and add to `sums` (chunk, 2, channel) the rows' h - origin and its squares."""
+def add_moments(h: Any, origin: Any, sums: Any) -> None:
+    """Add to `sums` (chunk, 2, channel) the rows' h - origin and its squares."""
     for chunk in prange(len(sums)):
         part = np.empty(sums.shape[1:], h.dtype)
         stop = len(h) * (chunk + 1) // len(sums)
         for begin in range(len(h) * chunk // len(sums), stop, FLUSH):
-            rows = slice(begin, min(stop, begin + FLUSH))
-            out[rows] = h[rows]
-            _sum_moments(h[rows], origin, part)
+            _sum_moments(h[begin : min(stop, begin + FLUSH)], origin, part)
             sums[chunk] += part
 
 
@@ -64,7 +62,7 @@ def _sum_moments(rows: Any, origin: Any, sums: Any) -> None:
 
 @njit(cache=True, parallel=True)  # type: ignore[untyped-decorator, unused-ignore]
 def pool(h: Any, origin: Any, sign: Any, largest: Any, slot: Any, sums: Any) -> None:
-    """For each group the largest row of h * sign, times sign, and where it stands: the first of equal ones; and what `keep` adds.
+    """For each group the largest row of h * sign, times sign, and where it stands: the first of equal ones; and what `add_moments` adds.
 
     `largest` and `slot` are (group, channel); the first value that is not a number counts as the largest.
     """

@@ -37,9 +37,7 @@ from triform.kernels.set_abstraction_plain_torch import (
     signs,
     widths_of,
 )
-
-_NUMBERS = 1 << 20
-"""Numbers in a block's widest layer: 4 MB in float32. Smaller blocks stay in a nearer cache, but their products are slower."""
+from triform.kernels.set_abstraction_torch import groups_at_once
 
 _OUTER = 1 << 21
 """Numbers of all partial sums of the last layer's weight."""
@@ -48,7 +46,7 @@ _KEPT: dict[torch.dtype, Tensor] = {}
 
 
 class _Stack:
-    """The layers over all edges, a block of whole groups at a time. `stored` has some whole, by their layer."""
+    """The layers over all edges, a block of whole groups at a time. `stored` has the blocks of some layers."""
 
     def __init__(self, points: Points, centers: Centers, projected: Projected, neighbors: Neighbors, weights: Sequence[Tensor]) -> None:
         self.widths, self.k, self.dtype = widths_of(weights), neighbors.shape[2], points.dtype
@@ -56,8 +54,8 @@ class _Stack:
         self.first = First(points, centers, projected, weights[0], neighbors)
         self.weights = [weight.detach().contiguous() for weight in weights]
         self.norms: list[Norm] = []
-        self.stored: dict[int, Rows] = {}
-        self._size = min(self.num_groups, max(1, _NUMBERS // max(self.widths) // self.k))
+        self.stored: dict[int, list[Rows]] = {}
+        self._size = groups_at_once(self.num_groups, self.k, self.widths)
         self._scratch: dict[tuple[str, int], Tensor] = {}
 
     def blocks(self, *, backwards: bool = False) -> Iterator[slice]:
@@ -83,7 +81,8 @@ class _Stack:
     def before(self, layer: int, block: slice) -> Rows:
         """A layer but the first before its BatchNorm: stored, or the product of the layer below."""
         if layer in self.stored:
-            return self.stored[layer][self.rows(block)]
+            rows: Rows = self.stored[layer][block.start // self._size]
+            return rows
         return rows_times(self.after(layer - 1, block), self.weights[layer])
 
     def after(self, layer: int, block: slice, before: Rows | None = None) -> Rows:
@@ -129,17 +128,17 @@ def forward(
         stack.norms.append(norm_of(gammas[layer], betas[layer], found[layer], eps))
     pooled, (scale, shift) = torch.empty_like(largest), stack.norms[-1].affine(points.dtype)
     loops.activate(largest.flatten(0, 1).numpy(), scale.numpy(), shift.numpy(), pooled.flatten(0, 1).numpy())
-    return pooled, torch.cat(found, dim=1), list(stack.stored.values()), largest, slot
+    return pooled, torch.cat(found, dim=1), [rows for blocks in stack.stored.values() for rows in blocks], largest, slot
 
 
 def _measure(stack: _Stack, layer: int) -> Tensor:
-    """The moments of a hidden layer but the first, which is stored."""
-    whole = torch.empty(stack.num_edges, stack.widths[layer], dtype=stack.dtype)
-    sums = _Sums(stack.widths[layer])
+    """The moments of a hidden layer but the first, whose blocks are stored: one by one, since one large tensor would find no hole in the
+    heap that is large enough once a small one has settled in it."""
+    sums, blocks = _Sums(stack.widths[layer]), []
     for block in stack.blocks():
-        h = stack.before(layer, block).numpy()
-        loops.keep(h, sums.around(h), whole[stack.rows(block)].numpy(), sums.parts)
-    stack.stored[layer] = whole
+        blocks.append(stack.before(layer, block))
+        loops.add_moments(blocks[-1].numpy(), sums.around(blocks[-1].numpy()), sums.parts)
+    stack.stored[layer] = blocks
     return sums.moments(stack.num_edges)
 
 
@@ -189,7 +188,8 @@ def backward(
     """
     pooled, moments, hidden, largest, slot = saved
     stack = _Stack(points, centers, projected, neighbors, weights)
-    stack.norms, stack.stored = norms_of(stack.widths, gamma, beta, moments, eps), dict(enumerate(hidden, start=1))
+    stack.norms, number = norms_of(stack.widths, gamma, beta, moments, eps), len([*stack.blocks()])
+    stack.stored = {1 + first // number: hidden[first : first + number] for first in range(0, len(hidden), number)}
     share = 1 / stack.num_edges if training else 0.0
     pull, d_gamma, d_beta = pooled_gradient(gradient, pooled, largest, stack.norms[-1])
     d_gammas, d_betas = [d_gamma], [d_beta]

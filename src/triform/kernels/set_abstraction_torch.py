@@ -25,6 +25,9 @@ Layer = tuple[Float[Tensor, "out in"], Float[Tensor, " out"], Float[Tensor, " ou
 LayerMoments = tuple[Float[Tensor, " out"], Float[Tensor, " out"]]
 """Mean and biased variance over all edges before BatchNorm."""
 
+_NUMBERS = 1 << 20
+"""Numbers in the widest layer of a block: 4 MB in float32. Smaller blocks stay in a nearer cache, but their products are slower."""
+
 
 def set_abstraction(
     points: Float[Tensor, "batch point 3"],
@@ -101,6 +104,19 @@ def _check_layers(channels: int, layers: Sequence[Layer], known: Sequence[LayerM
         raise ValueError(f"known must be moments of widths {widths[1:]}, got {[len(mean) for mean, _ in known]}")
 
 
+def groups_at_once(num_groups: int, k: int, widths: Sequence[int]) -> int:
+    """How many groups a block has, where layers are worked on in blocks."""
+    return min(num_groups, max(1, _NUMBERS // max(widths) // k))
+
+
+def _rows_of_blocks(neighbors: Tensor, widths: Sequence[int]) -> list[int]:
+    """The rows of each block in which hidden layers are kept, by whatever form: a compiled graph of one may be used by another."""
+    batch, num_centers, k = neighbors.shape
+    num_groups = batch * num_centers
+    step = groups_at_once(num_groups, k, widths) if neighbors.device.type == "cpu" else num_groups
+    return [min(step, num_groups - first) * k for first in range(0, num_groups, step)]
+
+
 @torch.library.custom_op("triform::set_abstraction", mutates_args=())
 def _edges(
     points: Tensor,
@@ -129,7 +145,9 @@ def _(
     eps: float,
 ) -> plain.Forward:
     if len(weights) < 2 or not fast():
-        return plain.forward(points, centers, projected, neighbors, weights, gamma, beta, known, eps)
+        found = plain.forward(points, centers, projected, neighbors, weights, gamma, beta, known, eps)
+        rows = _rows_of_blocks(neighbors, plain.widths_of(weights))
+        return *found[:2], [part.clone() for layer in found[2] for part in torch.split(layer, rows)], *found[3:]
     from triform.kernels import set_abstraction_blocks_torch as blocks
 
     return blocks.forward(points, centers, projected, neighbors, weights, gamma, beta, known, eps)
@@ -147,9 +165,9 @@ def _(
     known: Tensor | None,
     _eps: float,
 ) -> plain.Forward:
-    pooled, num_edges = points.new_empty(*centers.shape[:2], len(weights[-1])), neighbors.numel()
+    pooled, rows = points.new_empty(*centers.shape[:2], len(weights[-1])), _rows_of_blocks(neighbors, plain.widths_of(weights))
     moments = points.new_empty(2, len(gamma), dtype=plain.wide(points))
-    hidden = [points.new_empty(num_edges, len(weight)) for weight in weights[1:-1]] if known is None else []
+    hidden = [points.new_empty(number, len(weight)) for weight in weights[1:-1] for number in rows] if known is None else []
     return pooled, moments, hidden, torch.empty_like(pooled), torch.empty_like(pooled, dtype=torch.int32)
 
 
@@ -172,12 +190,15 @@ def _edges_backward(
     training: bool,
     coordinates: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor]:
-    saved = pooled, moments, [*hidden], largest, slot
+    given = gradient, points, centers, projected, neighbors, weights, gamma, beta
     if points.device.type == "cpu" and len(weights) > 1 and fast():
         from triform.kernels import set_abstraction_blocks_torch as blocks
 
-        return blocks.backward(gradient, points, centers, projected, neighbors, weights, gamma, beta, saved, eps, training, coordinates)
-    return plain.backward(gradient, points, centers, projected, neighbors, weights, gamma, beta, saved, eps, training)
+        return blocks.backward(*given, (pooled, moments, [*hidden], largest, slot), eps, training, coordinates)
+    number = len(_rows_of_blocks(neighbors, plain.widths_of(weights)))
+    blocks_of_layers = [[*hidden[first : first + number]] for first in range(0, len(hidden), number)]
+    whole = [rows[0] if number == 1 else torch.cat(rows) for rows in blocks_of_layers]
+    return plain.backward(*given, (pooled, moments, whole, largest, slot), eps, training)
 
 
 @_edges_backward.register_fake

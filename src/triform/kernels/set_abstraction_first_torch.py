@@ -24,7 +24,7 @@ from triform.kernels import set_abstraction_first as loops
 from triform.kernels.set_abstraction import CHUNKS
 from triform.kernels.set_abstraction_plain_torch import Centers, Neighbors, Norm, Points, Projected, Rows
 
-_POINTS = 4096
+_POINTS = 1024
 """Points at once in float64."""
 
 Sums = np.ndarray

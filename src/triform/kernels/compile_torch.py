@@ -15,15 +15,18 @@ def compile_kernels(dtype: torch.dtype = torch.float32) -> None:
     """Forward and backward, in training and in evaluation. What is compiled lies in numba's cache afterwards."""
     points = torch.rand(2, 8, 3, dtype=dtype, requires_grad=True)
     centers, features = points.detach()[:, :4].contiguous(), torch.rand(2, 8, 2, dtype=dtype)
-    farthest_point_sample(points, 4)
-    neighbors, graph = ball_query(points, centers, radius=1.0, num_neighbors=4), k_nearest(points, 4)
-    _learn(nearest_neighbors(points, centers)[0])
+    neighbors = torch.arange(4).expand(2, 4, 4)
     wide, narrow, *others = (_layer(channels, dtype) for channels in (5, 3, 4, 4))
-    for known in (None, (torch.zeros(4, dtype=dtype), torch.ones(4, dtype=dtype))):
-        moments = None if known is None else [known] * 3
-        _learn(set_abstraction(points, features, centers, neighbors, [wide, *others], moments)[0])
-        _learn(set_abstraction(points, None, centers, neighbors, [narrow, *others], moments)[0])
-        _learn(edge_conv(points, graph, *_layer(6, dtype), *(known or ()))[0])
+    mean, var = torch.zeros(4, dtype=dtype), torch.ones(4, dtype=dtype)
+    for known in (None, [(mean, var)] * 3):  # the longest, and what a training needs last, comes first
+        _learn(set_abstraction(points, features, centers, neighbors, [wide, *others], known)[0])
+        _learn(set_abstraction(points, None, centers, neighbors, [narrow, *others], known)[0])
+    _learn(nearest_neighbors(points, centers)[0])
+    ball_query(points, centers, radius=1.0, num_neighbors=4)
+    farthest_point_sample(points, 4)
+    graph = k_nearest(points, 4)
+    for moments in ((), (mean, var)):
+        _learn(edge_conv(points, graph, *_layer(6, dtype), *moments)[0])
 
 
 def _layer(channels: int, dtype: torch.dtype) -> Layer:

@@ -55,6 +55,10 @@ def test_the_plain_form_takes_some_centres_at_once(monkeypatch) -> None:
     assert ball_query_plain(points, points, radius=0.7, num_neighbors=8).equal(expected)
 
 
+def test_no_clouds(form) -> None:
+    assert ball_query(torch.zeros(0, 5, 3), torch.zeros(0, 4, 3), radius=1.0, num_neighbors=3).shape == (0, 4, 3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_operator_is_well_made(form, dtype) -> None:
     points = cloud("grid", dtype, 7)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triform.kernels import choice
-from triform.kernels.edge_conv_torch import edge_conv, edge_conv_operator
+from triform.kernels.edge_conv_torch import edge_conv, edge_conv_backward_operator, edge_conv_operator
 
 
 @pytest.fixture(params=["fast", "reference"])
@@ -89,6 +89,10 @@ def test_the_operator_keeps_the_rules_of_operators(form, dtype, known) -> None:
     x, neighbors, weight, gamma, beta = case(batch=2, num_vertices=6, k=3, channels=2, width=3, dtype=dtype)
     given = (torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype)) if known else (None, None)
     torch.library.opcheck(edge_conv_operator, (x, neighbors, weight, gamma, beta, *given, 1e-5, 0.2))
+    turned = weight.detach().t().contiguous().t()
+    out, _, _, z, slot, affine = edge_conv_operator(x, neighbors, turned, gamma, beta, *given, 1e-5, 0.2)
+    kept = [each.detach() for each in (x, neighbors, turned, gamma, z, slot, affine)]
+    torch.library.opcheck(edge_conv_backward_operator, (torch.ones_like(out).detach(), *kept, known, 0.2))
 
 
 def test_both_forms_are_as_near_to_float64(monkeypatch) -> None:

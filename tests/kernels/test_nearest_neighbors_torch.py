@@ -80,7 +80,13 @@ def test_the_operators_are_well_made(form, dtype) -> None:
     queries, points = clouds("grid", dtype, 6, 5)
     torch.library.opcheck(nearest_neighbors_operator, (queries.clone().requires_grad_(), points.clone().requires_grad_()))
     squared, indices = nearest_neighbors(queries, points)
-    torch.library.opcheck(nearest_neighbors_backward, (squared, queries, points, indices))
+    for turned in (queries, queries.transpose(1, 2).contiguous().transpose(1, 2)):
+        torch.library.opcheck(nearest_neighbors_backward, (squared, turned, points, indices))
+
+
+def test_no_queries(form) -> None:
+    squared, indices = nearest_neighbors(torch.zeros(2, 0, 3), torch.zeros(2, 4, 3))
+    assert squared.shape == indices.shape == (2, 0)
 
 
 def test_compiled_and_exported_it_is_the_same() -> None:

@@ -111,6 +111,21 @@ def test_the_operator_keeps_the_rules_of_its_kind(kernels, dtype, evaluation) ->
     )
 
 
+@pytest.mark.parametrize("evaluation", [False, True])
+@pytest.mark.parametrize("widths", DEPTHS)
+def test_its_gradient_keeps_them_too(kernels, widths, evaluation) -> None:
+    points, _, centers, neighbors, layers = case(2, 12, 5, 3, 0, widths, torch.float32)
+    weights, gammas, betas = ([each.detach() for each in part] for part in zip(*layers, strict=True))
+    packed = torch.cat(gammas), torch.cat(betas)
+    known = torch.ones(2, sum(widths), dtype=torch.float64) if evaluation else None
+    for projected in (None, torch.ones(2, 12, widths[0])):
+        given = points, centers, projected, neighbors, weights, *packed
+        pooled, moments, hidden, largest, slot = operator._edges(*given, known, 1e-5)
+        saved = pooled, moments, hidden, largest, slot
+        arguments = torch.ones_like(pooled), *given, *saved, 1e-5, not evaluation, True
+        torch.library.opcheck(operator._edges_backward, arguments)
+
+
 def test_float32_is_as_near_to_float64_as_the_usual_formulation(kernels, monkeypatch) -> None:
     """On small balls around the surface of a sphere."""
     monkeypatch.setattr(operator, "_NUMBERS", 1 << 15)
@@ -146,6 +161,17 @@ def test_moments_of_half_a_million_rows_are_exact(kernels, monkeypatch) -> None:
     rows = points.double().flatten(0, 1)
     torch.testing.assert_close(moments[0][0], rows.mean(0), rtol=0, atol=2e-7)
     torch.testing.assert_close(moments[0][1], rows.var(0, correction=0), rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_one_point_far_out_costs_the_others_no_digits(kernels, monkeypatch, place) -> None:
+    """A hundred standard deviations, in the first row or the last."""
+    monkeypatch.setattr(operator, "_NUMBERS", 1 << 15)
+    exact = case(4, 400, 60, 16, 0, (16, 16, 16))
+    exact[0][place, place] = 100
+    exact[3][place, place, place] = place % 400
+    single = exact[0].float(), None, exact[2].float(), exact[3], [tuple(each.float() for each in layer) for layer in exact[4]]
+    torch.testing.assert_close(set_abstraction(*single)[0].double(), set_abstraction(*exact)[0], rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -275,8 +301,9 @@ def test_what_cannot_be_is_refused(kernels) -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 30])
-def test_a_neighbour_that_is_no_point_is_refused(wrong) -> None:
-    given = case()
+@pytest.mark.parametrize("widths", [(6,), (6, 7)])
+def test_a_neighbour_that_is_no_point_is_refused(kernels, widths, wrong) -> None:
+    given = case(widths=widths)
     given[3][1, 2, 3] = wrong
-    with pytest.raises(ValueError, match=f"neighbors must be indices from 0 to 29, got .*{wrong}|{wrong} to"):
+    with pytest.raises(ValueError, match=r"neighbors must be 0 to 29, got (-1 to|\d+ to 30)"):
         set_abstraction(*given)

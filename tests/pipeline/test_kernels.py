@@ -1,5 +1,7 @@
 """The kernels are a setting: ten steps of each task by the fast ones and by the plain forms come out alike."""
 
+import shutil
+
 import pytest
 
 from triform.experiment import load
@@ -40,6 +42,18 @@ def test_ten_steps_by_either_form_come_out_alike(name, request, train_torch, tmp
         found[kernels] = losses(RunFolder(tmp_path / kernels))
     assert len(found["fast"]) > 10
     assert found["fast"] == pytest.approx(found["reference"], rel=2e-4, abs=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_ten_steps_compiled_come_out_alike(tiny_experiment, train_torch, tmp_path):
+    """The operators' gradients lie as they tell the compiler. Of this task alone: the compiler draws another dropout."""
+    words, found = TEN_STEPS["tiny_experiment"], {}
+    for compiled in ("false", "true"):
+        train_torch(tiny_experiment, tmp_path / compiled, *words, "--jit-compile", compiled, "--learning-rate", "1e-4")
+        found[compiled] = losses(RunFolder(tmp_path / compiled))
+    assert found["true"] == pytest.approx(found["false"], rel=2e-4, abs=1e-6)
 
 
 def test_a_profile_names_each_operators_share(tiny_experiment):

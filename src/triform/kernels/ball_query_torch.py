@@ -35,7 +35,7 @@ def ball_query(
         if cloud.dim() != 3 or cloud.shape[2] != 3 or not cloud.is_floating_point():
             raise ValueError(f"{name} must be (batch, n, 3) of floats, got {tuple(cloud.shape)} of {cloud.dtype}")
     points, centers = (cloud.detach().to(torch.promote_types(cloud.dtype, torch.float32)) for cloud in (points, centers))
-    if points.dtype != centers.dtype or len(points) != len(centers) or points.shape[1] == 0:
+    if points.dtype != centers.dtype or points.shape[0] != centers.shape[0] or points.shape[1] == 0:
         raise ValueError(f"centers {tuple(centers.shape)} {centers.dtype} do not go with points {tuple(points.shape)} {points.dtype}")
     if not radius > 0:
         raise ValueError(f"radius must be above 0, got {radius}")
@@ -80,7 +80,7 @@ def ball_query_plain(
 ) -> Int64[Tensor, "batch center neighbor"]:
     """The plain form, in torch's own operators, on some of the centres at once."""
     limit = torch.tensor(radius, dtype=points.dtype, device=points.device).square()
-    at_once = max(1, _PAIRS.get(points.device.type, _MOST_PAIRS) // (points.shape[0] * points.shape[1]))
+    at_once = max(1, _PAIRS.get(points.device.type, _MOST_PAIRS) // max(1, points.shape[0] * points.shape[1]))
     return torch.cat([_first_within(points, block, limit, num_neighbors) for block in torch.split(centers, at_once, dim=1)], dim=1)
 
 

@@ -18,7 +18,7 @@ def use_kernels(chosen: Kernels) -> None:
     """
     global _chosen
     if chosen == "fast" and not _installed("numba"):
-        raise ExperimentError('kernels "fast" needs numba, which is not installed', do="install numba, or give --kernels reference")
+        raise ExperimentError('kernels "fast" needs numba, which is not installed', do="install numba")
     _chosen = chosen
 
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from triform.kernels.precision_torch import wide
+
 Values = Float[Tensor, "sample vertex channel"]
 Slots = UInt8[Tensor, "sample vertex channel"]
 Graph = Int64[Tensor, "sample vertex neighbor"]
@@ -65,7 +67,7 @@ def _largest_neighbors(max_and_sum: MaxAndSum, u: Values, v: Values, neighbors: 
     if not moments:
         return u.new_empty(0, 2, u.shape[2])
     k, degree = neighbors.shape[2], _degrees(_flat(neighbors))
-    a, b, s = (each.flatten(0, 1).to(_wide(u)) for each in (u, v, total))
+    a, b, s = (each.flatten(0, 1).to(wide(u)) for each in (u, v, total))
     squares = degree.to(b.dtype) @ b.square_() + (a * (k * a + 2 * s)).sum(0)
     return torch.stack([(k * a + s).sum(0), squares])[None]
 
@@ -76,7 +78,7 @@ def _activate(z: Tensor, scale: Tensor, shift: Tensor, negative_slope: float, ou
 
 def _gradient_sums(gradient: Tensor, z: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, negative_slope: float) -> Tensor:
     dy = _behind_relu(gradient, z, scale, shift, negative_slope)
-    return torch.stack([dy.sum(0, dtype=_wide(z)), (dy * (z - mean)).sum(0, dtype=_wide(z))])
+    return torch.stack([dy.sum(0, dtype=wide(z)), (dy * (z - mean)).sum(0, dtype=wide(z))])
 
 
 def _edge_gradients(
@@ -103,11 +105,6 @@ def _edge_gradients(
 
 def _behind_relu(gradient: Tensor, z: Tensor, scale: Tensor, shift: Tensor, negative_slope: float) -> Tensor:
     return torch.where(torch.addcmul(shift, z, scale) > 0, gradient, gradient * negative_slope)
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    """What sums over all rows are taken in: MPS has no float64."""
-    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 def _degrees(graph: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ def edge_conv(
     """Return max over neighbours j of LeakyReLU(BatchNorm(weight [x_j - x_i; x_i])), and the mean and biased variance that it took.
 
     Differentiable in x, weight, gamma and beta (the moments are no outputs to differentiate); equal bits each time. Where several
-    neighbours are largest, the first slot gets the gradient. Under autocast it stays in float32: u and v are large where their sum is
-    small. On the CPU from the main thread only.
+    neighbours are largest, the first slot gets the gradient; where a gamma is 0, the one that is largest before it. Under autocast it
+    stays in float32: u and v are large where their sum is small. On the CPU from the main thread only.
 
     Args:
         x: finite; cast to the dtype of weight, float32 or float64.
@@ -275,7 +275,7 @@ def _forward_fake(x: Tensor, _: Tensor, weight: Tensor, gamma: Tensor, *__: Any)
 
 @edge_conv_backward_operator.register_fake
 def _backward_fake(_: Tensor, x: Tensor, __: Tensor, weight: Tensor, gamma: Tensor, *___: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(gamma), torch.empty_like(gamma)
+    return torch.empty_like(x), weight.new_empty(weight.shape), torch.empty_like(gamma), torch.empty_like(gamma)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

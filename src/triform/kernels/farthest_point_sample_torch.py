@@ -7,6 +7,7 @@ from torch import Tensor
 
 from triform.geometry.sampling import check_sample_request
 from triform.kernels.choice import fast, fast_on_cuda
+from triform.kernels.precision_torch import wide
 
 
 @torch.no_grad()
@@ -86,6 +87,7 @@ def farthest_point_sample_loop(
 
 
 def _farthest_from_centroid(points: Float[Tensor, "batch point 3"]) -> Int64[Tensor, " batch"]:
-    offsets = points - points.mean(dim=1, keepdim=True)
-    x, y, z = offsets.unbind(dim=2)
+    """In float64, as `geometry.sampling` has it."""
+    points = points.to(wide(points))
+    x, y, z = (points - points.mean(dim=1, keepdim=True)).unbind(dim=2)
     return ((x * x + y * y) + z * z).argmax(dim=1)

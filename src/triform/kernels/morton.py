@@ -3,7 +3,6 @@
 Only speed depends on the order of the blocks, never a result. Rounding is monotonic: the squared distance to a box, taken with the same
 operations in the same order, is never above that to a point in it, so pruning needs no margin. That holds only without fused
 multiply-add or reassociation; `nnan` and `nsz` let minima be vectorised and alter no value.
-Numba's cache looks at the file of the compiled caller alone: after a change here, touch the searches' files too.
 """
 
 from typing import Any

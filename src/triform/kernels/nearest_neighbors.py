@@ -40,7 +40,8 @@ def nearest_neighbors(
     _check(queries, points)
     squared = np.empty(queries.shape[:2], queries.dtype)
     indices = np.empty(queries.shape[:2], np.int64)
-    _search_batch(np.ascontiguousarray(queries), np.ascontiguousarray(points), squared, indices)
+    if squared.size:
+        _search_batch(np.ascontiguousarray(queries), np.ascontiguousarray(points), squared, indices)
     return squared, indices
 
 

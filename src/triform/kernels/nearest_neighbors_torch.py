@@ -35,7 +35,7 @@ def nearest_neighbors(
         if cloud.dim() != 3 or cloud.shape[2] != 3 or not cloud.is_floating_point():
             raise ValueError(f"{name} must be (batch, n, 3) of floats, got {tuple(cloud.shape)} of {cloud.dtype}")
     queries, points = (cloud.to(torch.promote_types(cloud.dtype, torch.float32)) for cloud in (queries, points))
-    if points.dtype != queries.dtype or len(points) != len(queries) or points.shape[1] == 0:
+    if points.dtype != queries.dtype or points.shape[0] != queries.shape[0] or points.shape[1] == 0:
         raise ValueError(f"points {tuple(points.shape)} {points.dtype} do not go with queries {tuple(queries.shape)} {queries.dtype}")
     squared, indices = nearest_neighbors_operator(queries, points)
     return squared, indices
@@ -150,7 +150,7 @@ def nearest_neighbors_backward_plain(
     batch, num_points, _ = points.shape
     rows = (indices + torch.arange(batch, device=indices.device)[:, None] * num_points).flatten()
     push = torch.ops.aten.embedding_dense_backward(-pull.flatten(0, 1), rows, batch * num_points, -1, False)
-    return pull, push.view(points.shape)
+    return pull.contiguous(), push.view(points.shape)
 
 
 def squared_distances(a: Float[Tensor, "batch i 3"], b: Float[Tensor, "batch j 3"]) -> Float[Tensor, "batch i j"]:

@@ -106,13 +106,7 @@ def forward(
     known: Moments | None,
     eps: float,
 ) -> Forward:
-    """As `set_abstraction_plain_torch.forward`, for two layers or more.
-
-    Raises:
-        ValueError: a neighbour is not the index of a point.
-    """
-    if neighbors.numel() and (neighbors.min() < 0 or neighbors.max() >= points.shape[1]):
-        raise ValueError(f"neighbors must be indices from 0 to {points.shape[1] - 1}, got {neighbors.min()} to {neighbors.max()}")
+    """As `set_abstraction_plain_torch.forward`, for two layers or more."""
     stack = _Stack(points, centers, projected, neighbors, weights)
     gammas, betas = (torch.split(packed.detach(), stack.widths) for packed in (gamma, beta))
     given = [None] * len(weights) if known is None else [each.clone() for each in torch.split(known, stack.widths, dim=1)]
@@ -152,7 +146,7 @@ def _pool(stack: _Stack, sign: Tensor, largest: Pooled, slot: Tensor) -> Tensor:
 
 
 class _Sums:
-    """Sums of h and its squares, around the first row that is seen."""
+    """Sums of h and its squares, around the mean of the first block: around a single row that is far out, all others would lose digits."""
 
     def __init__(self, width: int) -> None:
         self.parts = np.zeros((loops.CHUNKS, 2, width))
@@ -160,7 +154,7 @@ class _Sums:
 
     def around(self, h: np.ndarray) -> np.ndarray:
         if self._origin is None:
-            self._origin = h[0].copy()
+            self._origin = h.mean(axis=0, dtype=np.float64).astype(h.dtype)
         return self._origin
 
     def moments(self, num_rows: int) -> Tensor:

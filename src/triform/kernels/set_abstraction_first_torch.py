@@ -106,7 +106,7 @@ class First:
         constant, slope = dense = norm.dense(d_gamma, d_beta[0], share)
         d_weight = norm.scale[:, None] * by_offsets.t() - torch.outer(constant, self._offsets.sum(0)) - slope[:, None] * spread
         d_points, d_centers, d_projected = self._at_places(norm, dense, *scattered)
-        return FirstGradients(d_points, d_centers, d_weight.to(self.dtype), d_gamma, d_beta[0], d_projected)
+        return FirstGradients(d_points, d_centers, d_weight.to(self.dtype).contiguous(), d_gamma, d_beta[0], d_projected)
 
     def _at_places(
         self, norm: Norm, dense: tuple[Tensor, Tensor], at_points: Tensor, at_centers: Tensor, features_at_centers: Tensor

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from triform.kernels.precision_torch import wide
+
 Points = Float[Tensor, "batch point 3"]
 Projected = Float[Tensor, "batch point first"] | None
 Centers = Float[Tensor, "batch center 3"]
@@ -48,10 +50,6 @@ class Norm(NamedTuple):
     def dense(self, d_gamma: Tensor, d_beta: Tensor, share: float) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
         """constant and slope: d loss / dh = scale * dy - constant - slope * (h - mean) (Ioffe and Szegedy, ICML 2015, section 3)."""
         return share * self.scale * d_beta, share * self.scale * self.inverse_std * d_gamma
-
-
-def wide(tensor: Tensor) -> torch.dtype:
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
 def widths_of(weights: Sequence[Tensor]) -> list[int]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from triform.kernels import set_abstraction_plain_torch as plain
 from triform.kernels.choice import fast
+from triform.kernels.precision_torch import wide
 
 Layer = tuple[Float[Tensor, "out in"], Float[Tensor, " out"], Float[Tensor, " out"]]
 """Weight, and BatchNorm's gamma and beta. There is no bias: the mean that is taken away after it would take it along."""
@@ -41,9 +42,10 @@ def set_abstraction(
 ) -> tuple[Float[Tensor, "batch center width"], list[LayerMoments]]:
     """Return max over neighbours j of MLP([x_j - x_i; f_j]), and the moments that BatchNorm took.
 
-    Each layer is a product, BatchNorm and ReLU. Of equal neighbours the first slot gets the gradient. Differentiable in points, features,
-    centers and the layers, once; not in the moments. Equal bits each time. On the CPU two layers and more run in blocks, by numba in
-    parallel: never call this from several threads at once, nor in a forked child. Under autocast it runs in the layers' own dtype.
+    Each layer is a product, BatchNorm and ReLU. Of equal neighbours the first slot gets the gradient; where a gamma is 0, the one that is
+    largest before it. Differentiable in points, features, centers and the layers, once; not in the moments. Equal bits each time. On the
+    CPU two layers and more run in blocks, by numba in parallel: never call this from several threads at once, nor in a forked child. Under
+    autocast it runs in the layers' own dtype.
 
     Args:
         features: None where coordinates are all there is.
@@ -62,7 +64,7 @@ def set_abstraction(
     with torch.autocast(points.device.type, enabled=False):
         projected = None if features is None else F.linear(features.to(dtype), first[:, 3:])
         if known is not None:
-            given = torch.stack([torch.cat([*each]).detach().to(plain.wide(first)) for each in zip(*known, strict=True)])
+            given = torch.stack([torch.cat([*each]).detach().to(wide(first)) for each in zip(*known, strict=True)])
         weights[0] = first[:, :3].contiguous()
         coordinates = points.to(dtype), centers.to(dtype)
         pooled, moments, *_ = _edges(*coordinates, projected, neighbors, weights, torch.cat(gammas), torch.cat(betas), given, eps)
@@ -80,7 +82,7 @@ def _check(
 ) -> None:
     batch, num_points = points.shape[:2]
     for name, coordinates in (("points", points), ("centers", centers)):
-        if coordinates.dim() != 3 or coordinates.shape[2] != 3 or len(coordinates) != batch:
+        if coordinates.dim() != 3 or coordinates.shape[2] != 3 or coordinates.shape[0] != batch:
             raise ValueError(f"{name} must be (batch {batch}, n, 3), got {tuple(coordinates.shape)}")
     if features is not None and features.shape[:-1] != (batch, num_points):
         raise ValueError(f"features must be (batch {batch}, point {num_points}, channel), got {tuple(features.shape)}")
@@ -144,6 +146,9 @@ def _(
     known: Tensor | None,
     eps: float,
 ) -> plain.Forward:
+    lowest, highest = neighbors.aminmax()
+    if lowest < 0 or highest >= points.shape[1]:
+        raise ValueError(f"neighbors must be 0 to {points.shape[1] - 1}, got {int(lowest)} to {int(highest)}")
     if len(weights) < 2 or not fast():
         found = plain.forward(points, centers, projected, neighbors, weights, gamma, beta, known, eps)
         rows = _rows_of_blocks(neighbors, plain.widths_of(weights))
@@ -165,9 +170,10 @@ def _(
     known: Tensor | None,
     _eps: float,
 ) -> plain.Forward:
-    pooled, rows = points.new_empty(*centers.shape[:2], len(weights[-1])), _rows_of_blocks(neighbors, plain.widths_of(weights))
-    moments = points.new_empty(2, len(gamma), dtype=plain.wide(points))
-    hidden = [points.new_empty(number, len(weight)) for weight in weights[1:-1] for number in rows] if known is None else []
+    pooled = points.new_empty(*centers.shape[:2], len(weights[-1]))
+    rows = _rows_of_blocks(neighbors, plain.widths_of(weights)) if known is None else []
+    moments = points.new_empty(2, len(gamma), dtype=wide(points))
+    hidden = [points.new_empty(number, len(weight)) for weight in weights[1:-1] for number in rows]
     return pooled, moments, hidden, torch.empty_like(pooled), torch.empty_like(pooled, dtype=torch.int32)
 
 

@@ -3,10 +3,10 @@
 import ctypes
 import os
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from triform import __version__
 from triform.files import user_cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -24,9 +24,11 @@ def tame_threads() -> None:
 def keep_kernels() -> None:
     """Let numba keep what it compiles in the user's cache folder, unless the user decided; must come before numba is imported.
 
-    A folder for each version: numba knows a kernel by its own file's time, and would not see that one it calls has changed.
+    A folder for each state of their sources: numba knows a kernel by its own file's time, and would not see that one it calls has changed.
     """
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache() / "kernels" / __version__))
+    files = (path for path in sorted((Path(__file__).parents[1] / "kernels").glob("*.py")) if not path.stem.endswith("_torch"))
+    state = f"{zlib.crc32(b''.join(path.read_bytes() for path in files)):08x}"
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache() / "kernels" / state))
 
 
 def say_what_compiles(say: Callable[[str], None]) -> None:

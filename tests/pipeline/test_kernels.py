@@ -48,7 +48,7 @@ def test_ten_steps_by_either_form_come_out_alike(name, request, train_torch, tmp
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # the compiler's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_ten_steps_compiled_come_out_alike(tiny_experiment, train_torch, tmp_path):
-    """The operators' gradients lie as they tell the compiler. Of this task alone: the compiler draws another dropout."""
+    """The operators' gradients lie as they tell the compiler. Of this task alone, which has no dropout."""
     words, found = TEN_STEPS["tiny_experiment"], {}
     for compiled in ("false", "true"):
         train_torch(tiny_experiment, tmp_path / compiled, *words, "--jit-compile", compiled, "--learning-rate", "1e-4")

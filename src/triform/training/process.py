@@ -26,9 +26,11 @@ def keep_kernels() -> None:
 
     A folder for each state of their sources: numba knows a kernel by its own file's time, and would not see that one it calls has changed.
     """
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
     files = (path for path in sorted((Path(__file__).parents[1] / "kernels").glob("*.py")) if not path.stem.endswith("_torch"))
     state = f"{zlib.crc32(b''.join(path.read_bytes() for path in files)):08x}"
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache() / "kernels" / state))
+    os.environ["NUMBA_CACHE_DIR"] = str(user_cache() / "kernels" / state)
 
 
 def say_what_compiles(say: Callable[[str], None]) -> None:
